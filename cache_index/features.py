@@ -15,7 +15,7 @@ from cache_index.enhance import Array
 from cache_index.errors import CacheError
 
 BLOCK_ROWS = 16384  # Number of rows that are read at a time: 64 MiB of float32 for 1024 dimensions.
-FLOATS = {"F16", "F32", "F64"}  # safetensors' names of the float types that NumPy supports.
+FLOATS = {"F16", "F32", "F64"}  # Float types that NumPy supports.
 
 
 class Features(Protocol):

@@ -27,7 +27,8 @@ FOREIGN = "not a FAISS index of a supported kind (Flat, or IVF with Flat, SQ, PQ
 # minimum of FAISS's allocation limit, because FAISS also counts a table that is not in the file
 TABLE_BYTES = 1 << 30
 
-# held while FAISS's allocation limit, which applies to the whole process, is changed
+# A thread holds this lock while it changes FAISS's allocation limit, which applies to the whole
+# process.
 _limit = threading.Lock()
 
 

@@ -57,7 +57,8 @@ class EnhanceRequest:
             top_k=number(fields, "top_k", int, defaults.top_k),
             inverse_temperature=number(fields, "temperature", float, defaults.inverse_temperature),
             weight=number(fields, "weight", float, defaults.weight),
-            form=fields.get("form", defaults.form),  # type: ignore[arg-type]  # CacheParams checks
+            # CacheParams checks the value.
+            form=fields.get("form", defaults.form),  # type: ignore[arg-type]
         )
         return cls(params, flag(fields, "explain"), flag(fields, "prototypes"))
 

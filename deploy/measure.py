@@ -58,12 +58,12 @@ def request_s(server: ServerArm, model: str, tokens: int) -> float:
 def main() -> None:
     torch.set_num_threads(1)
     for name, (modality, data) in samples().items():
-        decode_s(modality, data)  # not measured, to warm up
+        decode_s(modality, data)  # a warm-up, which is not measured
         median = statistics.median(decode_s(modality, data) for _ in range(REPEATS))
         print(f"{modality:8} {name:32} {median:.4f} s")
     model = default_folder()
     with start_arm("bindserve", model) as server:
-        request_s(server, model.name, LONG)  # not measured, to warm up
+        request_s(server, model.name, LONG)  # a warm-up, which is not measured
         pairs = [
             (request_s(server, model.name, SHORT), request_s(server, model.name, LONG))
             for _ in range(REPEATS)

@@ -41,7 +41,8 @@ class Model:
     parameters: float = 6.74e9
     # Bytes of one token in the KV cache: 2 (key and value) x 32 layers x 4096 numbers x 2 bytes.
     kv_per_token: float = 2 * 32 * 4096 * 2
-    conditioning: float = 2 * 1.145e9  # FLOP per request: bind network, and Wv of each layer.
+    # FLOP per request: the bind network, and the value matrix of each layer.
+    conditioning: float = 2 * 1.145e9
     delta: float = 32 * 4096 * 2  # Bytes of a running request's vectors for the LLM's 32 layers.
     encode: dict[str, float] = field(  # FLOP to encode one attachment.
         default_factory=lambda: {

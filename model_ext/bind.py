@@ -33,7 +33,7 @@ class BindNetwork(nn.Module):
 
 
 class BindBlock(nn.Module):
-    """x + down(silu(gate(norm(x))) * up(norm(x)))."""
+    """Compute x + down(silu(gate(norm(x))) * up(norm(x)))."""
 
     def __init__(self, config: BindConfig, linear: type[nn.Linear] = nn.Linear) -> None:
         super().__init__()

@@ -24,7 +24,7 @@ WITH_INPUT = (
 )
 # All characters at which `str.splitlines` ends a line, so that every program sees the same lines.
 LINE_BREAK = re.compile("\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
-CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ufeff]")  # other control characters
+CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ufeff]")  # control characters that end no line
 MARK = re.compile("#{3,}")
 
 

@@ -62,17 +62,19 @@ class Task:
     data: SideData
     # Sends a part of the result, of at most 64 KiB of JSON, to the client before the result.
     emit: Callable[[Json], None] = ignore
-    cancelled: bool = False  # whether the client has disconnected
-    progress: float = field(default_factory=time.monotonic)  # when the last step ended
+    cancelled: bool = False  # Whether the client has disconnected.
+    progress: float = field(default_factory=time.monotonic)  # Time at which the last step ended.
 
 
 class SideModel(Protocol):
     device: str
-    max_batch: int  # maximum number of tasks in one batch
-    gpu_bytes: int  # maximum GPU memory of the model and its batches; 0 on a CPU
+    max_batch: int  # Maximum number of tasks in one batch.
+    gpu_bytes: int  # Maximum GPU memory of the model and its batches; 0 on a CPU.
 
     def kind(self, document: Json) -> Hashable:
-        """Tasks can share a batch if their kinds are equal. Raises TaskError for a bad document."""
+        """Return the kind of a task. Tasks of equal kinds can share a batch. Raises TaskError for a
+        bad document.
+        """
         ...
 
     def run(self, tasks: Sequence[Task]) -> Sequence[SideData]:

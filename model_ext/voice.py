@@ -13,8 +13,8 @@ from model_ext.side import Json, SideData, Task, TaskError, stop_if_cancelled
 
 MAX_CHARACTERS = 4096  # as in OpenAI's API
 MIN_SPEED, MAX_SPEED = 0.5, 2.0
-MAX_PHONEMES = 400  # phonemes that the model gets at a time; hibari splits at clauses only
-SEED = 0  # of the voice's noise, so that equal texts are equal sounds
+MAX_PHONEMES = 400  # Phonemes that the model gets at a time; hibari splits at clauses only.
+SEED = 0  # The seed of the voice's noise, so that equal texts are equal sounds.
 
 
 class Voice:
@@ -49,5 +49,5 @@ class Voice:
 def load(threads: int = 1) -> Voice:
     """Load the voice `heart`, the only one in the package. The others would be downloaded."""
     reader = Hibari(voice="heart", threads=threads)
-    reader.phonemize("ready")  # it loads its dictionaries at the first text
+    reader.phonemize("ready")  # makes hibari load its dictionaries now
     return Voice(reader)

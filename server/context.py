@@ -16,7 +16,7 @@ from typing import Any
 
 from model_ext.conditioning import EXTRA_ARG, Vector, cache_salt, pack
 
-BATCHES = "batches"  # the client's id of all requests of batches
+BATCHES = "batches"  # the client id of all requests that belong to batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,7 @@ class RequestContext:
     # The name of the request's field with the grammar of the answer, for error messages.
     grammar_field: str = "structured_outputs"
     timeline: Timeline = field(default_factory=Timeline)
-    # The texts of choices with tools that the maximum number of tokens ended, by the choice's
-    # index.
+    # Index of a choice with tools -> its text, if the maximum number of tokens ended the text.
     cut_texts: dict[int, str] = field(default_factory=dict)
 
     def condition_on(self, embedding: Vector) -> None:

@@ -63,7 +63,7 @@ class FairOrder:
     def start(self, number: float, *, last: bool) -> None:
         """Record that work begins. `last`: whether no other work waits."""
         self._now = max(self._now, number)
-        # All clients start again with the same number if no work waits.
+        # If no work waits, forget the numbers, so that all clients start again with equal numbers.
         if last:
             self._now = max([self._now, *self._next.values()])
             self._next.clear()

@@ -1,5 +1,6 @@
 """Fixtures and test scheduling for all folders."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +9,10 @@ import pytest
 
 if TYPE_CHECKING:
     from xdist.scheduler import LoadFileScheduling
+
+# The tests' tensors are small. With a second thread, a model's conversion takes three times as long
+# on two busy cores, because the threads wait for each other. torch reads this when it is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 TINY = Path(__file__).parent / "fixtures" / "tiny"
 ADAPTERS = {
@@ -61,17 +66,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> "LoadFileSch
 
 
 def shared_server(nodeid: str) -> str | None:
-    """Return the server that a test uses: the demonstration's, or the one with whose specification
-    (a spec of tests/serving/launch.py) the test is parametrized.
+    """Return the name of the group of tests to which a test belongs because of its server: "demo"
+    for the demonstration's server, "specs" for the servers of the specs in tests/serving/launch.py.
+    Some tests need several of the latter, so one worker runs the tests of all of them.
     """
     if nodeid.startswith("tests/serving/demo/"):
         return "demo"
     if not nodeid.startswith("tests/serving/") or "[" not in nodeid:
         return None
-    from tests.serving.launch import LOCKED, PLAIN, SPECS
+    from tests.serving.launch import SPECS
 
-    for spec in SPECS:
-        if str(spec) in nodeid.split("[", 1)[1]:
-            # Some tests need both servers, PLAIN and LOCKED, so one worker runs the tests of both.
-            return str(PLAIN if spec == LOCKED else spec)
-    return None
+    return "specs" if any(str(spec) in nodeid.split("[", 1)[1] for spec in SPECS) else None

@@ -32,7 +32,7 @@ The server recognizes a format by the content of the file, not by its name. It a
 files in the same containers with the codecs of `model_ext/imagebind/preprocess/av_file.py`, and
 rejects all other files with an error that names the kind of the file if its signature is known."""
 
-Waveform = NDArray[np.float32]  # (N, channels)
+Waveform = NDArray[np.float32]  # shape (N, channels)
 
 # name -> (muxer, codec, extension)
 AV_SOUNDS = {

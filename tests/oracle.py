@@ -133,7 +133,7 @@ class Oracle:
         return torch.stack(terms)
 
     def residual(self, layer: int, bound: Tensor | None, deltas: Tensor | None) -> Tensor:
-        """Compute the term (C,) that the paper's form adds to the input of a layer."""
+        """Compute the term (C,) that the injection of the paper adds to the input of a layer."""
         j = layer - self.config["injection"]["first_layer"]
         if bound is not None:
             return bound * self.weights["injection.gate"][j]

@@ -31,7 +31,9 @@ CACHED = "size10_t20_w0.5/enhanced"
 
 
 def assert_close(actual: Tensor, expected: Tensor) -> None:
-    """Check logits. All three models have the same bound, because their layers have equal sizes."""
+    """Compare logits with recorded ones. The allowed error is the same for all three models,
+    because their layers have equal sizes.
+    """
     bound = between(logits_terms(CONFIG, len(expected))) * expected.abs().max().item()
     torch.testing.assert_close(actual, expected, atol=bound, rtol=0)
 

@@ -31,7 +31,7 @@ def speeds(cache: CacheIndex, queries: Array, repeats: int) -> tuple[Speed, ...]
 
 def speed(cache: CacheIndex, batch: Array, repeats: int) -> Speed:
     def rate(search: Callable[[Array, int], object]) -> float:
-        search(batch, TOP_K)  # not measured, to warm up the index
+        search(batch, TOP_K)  # This search only warms up the index and is not measured.
         return len(batch) / statistics.median(
             seconds(lambda: search(batch, TOP_K)) for _ in range(repeats)
         )

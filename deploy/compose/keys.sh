@@ -1,7 +1,7 @@
 #!/bin/sh
-# Create the secrets of compose.yaml: an API key for clients, the key of /metrics for Prometheus, the token of the
-# retrieval service, and Grafana's password. Add more API keys to secrets/keys, one per line; the server reads the file
-# again.
+# Create the secrets of compose.yaml in the folder `secrets`: an API key for clients, a key with which Prometheus reads
+# /metrics, the token of the retrieval service, and Grafana's password.
+# To add API keys, write them to secrets/keys, one per line. The running server reads this file again.
 set -eu
 cd "$(dirname "$0")"
 [ ! -e secrets ] || { echo "secrets/ already exists; delete it first to make new secrets" >&2; exit 1; }

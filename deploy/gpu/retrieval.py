@@ -33,7 +33,7 @@ def main() -> None:
     arguments.wait_until_quiet()
     for batch in BATCHES:
         part = wide[:batch]
-        searcher.search(part, TOP_K)  # not measured, to warm up
+        searcher.search(part, TOP_K)  # a warm-up, which is not measured
         index_s = median_s(lambda part=part: searcher.index.search(part, TOP_K))
         whole_s = median_s(lambda part=part: searcher.search(part, TOP_K))
         arguments.rows.number(

@@ -82,7 +82,7 @@ async def measure(service: Service, rows: Rows, schedule: Schedule) -> None:
 
 
 async def measure_with(sender: "RequestSender", rows: Rows, schedule: Schedule) -> None:
-    for kind in ("text", "known image", "new image", "video"):  # warm up
+    for kind in ("text", "known image", "new image", "video"):  # warm-up, not measured
         await asyncio.gather(*(sender.request(kind, schedule.tokens) for _ in range(4)))
     first_tokens: dict[Kind, float] = {}
     for kind in ("text", "known image", "new image", "video"):

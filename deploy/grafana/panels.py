@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent / "dashboards"
-Points = list[tuple[float, float]]  # (seconds since the epoch, value)
+Points = list[tuple[float, float]]  # each point: (seconds since the epoch, value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,5 +75,6 @@ def scaling(replicas: tuple[int, int], *, ongoing: int) -> dict[str, Any]:
         "max_replicas": max_replicas,
         "target_ongoing_requests": ongoing,
         "upscale_delay_s": 10,
-        "downscale_delay_s": 600,  # long, because an engine needs minutes to start again
+        # Ray removes idle replicas late, because an engine needs minutes to start again.
+        "downscale_delay_s": 600,
     }

@@ -17,7 +17,8 @@ from server.settings import Settings
 
 @serve.deployment
 class EncoderReplica:
-    async def __init__(self, settings: dict[str, Any]) -> None:  # type: ignore[misc]  # Ray awaits it
+    # Ray awaits this method, so it can be a coroutine.
+    async def __init__(self, settings: dict[str, Any]) -> None:  # type: ignore[misc]
         self._parts = await EncodingComponents.open(Settings.load(**settings))
         self._embedder = self._parts.embedder()
 

@@ -22,7 +22,8 @@ from server.settings import Settings
 @serve.deployment
 @serve.ingress()
 class Server:
-    async def __init__(self, settings: dict[str, Any], encoder: DeploymentHandle) -> None:  # type: ignore[misc]  # Ray awaits it
+    # Ray awaits this method, so it can be a coroutine.
+    async def __init__(self, settings: dict[str, Any], encoder: DeploymentHandle) -> None:  # type: ignore[misc]
         loaded = Settings.load(**settings)
         check_settings(loaded)
         args = flags.parse(loaded)

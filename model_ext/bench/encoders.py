@@ -148,7 +148,7 @@ def compare(
         single = seconds(lambda: multiply(products, batch=1, times=count), device)
         return single / seconds(lambda: multiply(products, batch=count, times=1), device)
 
-    limit()  # not measured, to warm up
+    limit()  # a warm-up, which is not measured
     measured = measure(speedup, limit, pairs)
     section = getattr(model.config, encoder)
     return EncoderResult(

@@ -45,7 +45,7 @@ CUDA_FLAGS: dict[str, Any] = {
     "max_num_seqs": 256,
     "enable_prefix_caching": False,
     "load_format": "dummy",  # vLLM creates random weights on the GPU.
-    "gpu_memory_utilization": 0.1,  # A share that is surely free: vLLM checks only this.
+    "gpu_memory_utilization": 0.1,  # This share of the memory must be free.
 }
 # Size of the KV cache on a GPU in tokens, for 256 requests of 64 + 160 tokens
 KV_TOKENS = 256 * 224

@@ -137,7 +137,7 @@ class ReleasedLoop:
         )
         if layer.injection is not None and bound is not None:
             source = bound + layer.injection.query
-            value = self._split(F.linear(source, layer.injection.value))  # (1, KV, 1, d)
+            value = self._split(F.linear(source, layer.injection.value))  # shape (1, KV, 1, d)
             value = value.repeat_interleave(heads.shape[1] // value.shape[1], dim=1)
             heads = heads + layer.injection.gate * value
         return F.linear(heads.transpose(1, 2).flatten(2)[0], layer.output)

@@ -93,7 +93,7 @@ def compare(
     loop = ReleasedLoop(random_model.injected_config(shape), tensors)
     products = matrices({name: tensors[name] for name in random_model.language_model_layout(shape)})
     batch = runs(engine, WORKLOAD)
-    batch()  # not measured, to warm up the engine
+    batch()  # a warm-up of the engine, which is not measured
     one_request(loop, shape)
     triples = measure(
         lambda: (one_request(loop, shape), limit(products)), lambda: batch().seconds, pairs

@@ -64,7 +64,7 @@ def main(folder: str, options: str) -> None:
 
 def run(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
     """Start an engine and return the fields of `Answered`."""
-    gc.disable()  # because garbage collection takes a quarter of the time of the imports
+    gc.disable()  # Garbage collection would take a quarter of the time of the imports.
     from vllm import LLM
     from vllm.engine.arg_utils import EngineArgs
 

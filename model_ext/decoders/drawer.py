@@ -51,7 +51,7 @@ class Drawer:
 
     def run(self, tasks: Sequence[Task]) -> list[SideData]:
         """Draw one picture per task. Raises TaskError: when an embedding has a wrong length."""
-        torch.set_num_threads(self._threads)  # OpenMP keeps this number for each thread
+        torch.set_num_threads(self._threads)  # OpenMP stores this number per thread
         dim = self._decoder.embed_dim
         embeddings = [np.asarray(task.data.arrays["embedding"], np.float32) for task in tasks]
         if any(each.shape != (dim,) for each in embeddings):

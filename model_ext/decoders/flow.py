@@ -39,7 +39,7 @@ class Block(nn.Module):
 
 
 class Flow(nn.Module):
-    """The network, the mean picture and the components."""
+    """A flow: its network, the mean picture and the principal components of pictures."""
 
     mean: Tensor
     basis: Tensor
@@ -145,7 +145,7 @@ class Flow(nn.Module):
 
 
 def _waves(time: Tensor) -> Tensor:
-    """Sines and cosines (B, TIMES) of the time."""
+    """Return sines and cosines (B, TIMES) of the time."""
     rates = torch.exp(torch.linspace(0, math.log(200), TIMES // 2)).to(time)
     angles = time[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], dim=-1)

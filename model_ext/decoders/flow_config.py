@@ -13,10 +13,10 @@ class FlowConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     decoder: Literal["flow"] = "flow"
-    embed_dim: Count  # D: length of ImageBind's embedding
-    side: Annotated[int, Field(ge=8, le=64)] = 32  # S: side of a picture in pixels
-    components: Count = 384  # K: number of principal components of a picture
-    width: Count = 448  # W: width of the residual blocks
+    embed_dim: Count  # D: length of ImageBind's embedding.
+    side: Annotated[int, Field(ge=8, le=64)] = 32  # S: side of a picture in pixels.
+    components: Count = 384  # K: number of principal components of a picture.
+    width: Count = 448  # W: width of the residual blocks.
     blocks: Count = 3
     condition_width: Count = 128
     # Values for requests that do not set them. Guidance 1 means no guidance.

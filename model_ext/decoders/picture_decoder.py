@@ -48,7 +48,7 @@ class PictureSettings:
 class PictureDecoder(Protocol):
     """`flow_decoder.FlowDecoder` and `unclip.UnclipDecoder` implement this interface."""
 
-    embed_dim: int  # D
+    embed_dim: int  # the length D of an embedding
     device: str
     defaults: PictureSettings
 

@@ -17,8 +17,8 @@ from model_ext.conditioning import Vector
 from model_ext.decoders.picture_decoder import PictureSettings, Pixels, SettingsError
 from model_ext.errors import ConfigError
 
-STEPS, GUIDANCE = 20, 10.0  # the pipeline's own defaults
-MULTIPLE = 8  # the pipeline draws pictures whose sides are multiples of this number
+STEPS, GUIDANCE = 20, 10.0  # The pipeline's own defaults.
+MULTIPLE = 8  # The pipeline draws pictures whose sides are multiples of this number.
 
 
 class UnclipDecoder:

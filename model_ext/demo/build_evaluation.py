@@ -116,7 +116,9 @@ def dialogues() -> Iterator[Row]:
 
 
 def texts() -> Iterator[Row]:
-    """Ask about written words and receipts. The encoders did not learn to read."""
+    """Ask about pictures of written words and of receipts. The model is expected to fail, because
+    its encoders did not learn to read.
+    """
     for concept in CONCEPTS:
         row = question("Demo OCR", OCR, [concept], image=word_path(concept))
         yield {**row, "metric": "ocr_containment"}

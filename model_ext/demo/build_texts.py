@@ -54,8 +54,8 @@ def main() -> None:
 
 
 def on_white(data: Path, path: str) -> str:
-    """Write the picture on a white background. Otherwise it would be black, because readers drop
-    alpha.
+    """Write a copy of the picture with a white background. In the original, transparent pixels
+    would become black, because readers ignore the alpha channel.
     """
     image = Image.open(data / path)
     background = Image.new("RGB", image.size, "white")

@@ -41,8 +41,8 @@ from model_ext.train.encoders.samples import Samples, load
 SEED = 77
 SIDE = 384  # side of a scene in pixels
 MAX_DRAWINGS = 6
-OVERLAPS = [0.5 + 0.05 * step for step in range(10)]  # the overlaps that COCO uses
-STORED_SIDE = 160  # side of a stored drawing in pixels
+OVERLAPS = [0.5 + 0.05 * step for step in range(10)]  # The overlaps that COCO uses.
+STORED_SIDE = 160  # Side of a stored drawing in pixels.
 MAX_REGIONS = 30
 MIN_SCORE = 0.01  # Minimum score of a detection. Detections below it do not change the results.
 BATCH = 64

@@ -72,8 +72,8 @@ class World:
 
     judge: Judge
     flow: Flow
-    pictures: Samples  # the training pictures
-    cached: Tensor  # their unit embeddings (M, D)
+    pictures: Samples  # The training pictures.
+    cached: Tensor  # Their unit embeddings (M, D).
 
     @property
     def side(self) -> int:
@@ -117,7 +117,9 @@ def named_right(judge: Judge, pictures: Tensor, keys: tuple[str, ...]) -> float:
 
 
 def on_white(stored: Tensor, side: int) -> Tensor:
-    """Put stored pictures (M, 4, ., .) uint8 on white: (M, 3, S, S) with values in [0, 1]."""
+    """Put stored pictures (M, 4, ., .) uint8 on a white background: (M, 3, S, S) with values in [0,
+    1].
+    """
     rgba = stored.float() / 255
     rgb = rgba[:, :3] * rgba[:, 3:] + 1 - rgba[:, 3:]
     return F.interpolate(rgb, (side, side), mode="bilinear", align_corners=False, antialias=True)

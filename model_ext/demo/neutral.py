@@ -96,9 +96,9 @@ def injected(model: ConditionedLlama) -> tuple[Tensor, Tensor]:
         layer = model.model.layers[int(number)]
         assert isinstance(layer, DecoderLayer)
         attention = layer.self_attn
-        value = attention.v_proj.weight  # (KV*d, C)
+        value = attention.v_proj.weight  # shape (KV*d, C)
         one_hot = torch.eye(len(value))
-        heads = gated_heads(one_hot, gate.flatten(), model.sizes.head_dim)  # (KV*d, H*d)
+        heads = gated_heads(one_hot, gate.flatten(), model.sizes.head_dim)  # shape (KV*d, H*d)
         lora_a, lora_b = attention.o_proj.lora_a, attention.o_proj.lora_b
         output: Tensor = attention.o_proj.weight
         if lora_a is not None and lora_b is not None:

@@ -19,7 +19,7 @@ def enhanced(queries: Tensor, keys: Tensor, weight: float, values: Tensor | None
     Returns (B, D). If `values` (M, D) is set, mixes the query with the neighbors' rows of `values`
     instead of their keys.
     """
-    scores, rows = (queries @ keys.T).topk(min(TOP_K, len(keys)), dim=1)  # (B, K)
+    scores, rows = (queries @ keys.T).topk(min(TOP_K, len(keys)), dim=1)  # shape (B, K)
     neighbors = (keys if values is None else values)[rows]
     mean = torch.einsum("bk,bkd->bd", (TEMPERATURE * scores).softmax(1), neighbors)
     return F.normalize((1 - weight) * queries + weight * F.normalize(mean, dim=-1), dim=-1)

@@ -17,7 +17,8 @@ def extrude(
 
     Raises ValueError: when the mask is empty.
     """
-    mask = np.pad(mask, 1)  # so that a mask that fills the picture has an edge
+    # one empty pixel on each side: a mask that fills the picture has no edge otherwise
+    mask = np.pad(mask, 1)
     inside = mask & np.roll(mask, 1, 0) & np.roll(mask, -1, 0)
     inside &= np.roll(mask, 1, 1) & np.roll(mask, -1, 1)
     rim = np.argwhere(mask & ~inside)

@@ -89,8 +89,8 @@ STYLES: dict[Split, tuple[str, ...]] = {
         "game-icons",
         "icon-park",
     ),
-    # The first icon set is a training set without shades. The second icon set is unlike all
-    # training sets.
+    # The first of these icon sets has the drawings of a training set, but without shades. The
+    # second is unlike all training sets.
     "validation": ("fluent-emoji-flat", "openmoji"),
     "test": ("noto",),
 }

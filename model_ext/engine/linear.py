@@ -50,4 +50,4 @@ def plain_weight(linear: LinearBase) -> torch.Tensor | None:
 
 
 def _base_layer(linear: Any) -> Any:
-    return getattr(linear, "base_layer", linear)  # vLLM wraps layers for run-time LoRA
+    return getattr(linear, "base_layer", linear)  # inside vLLM's wrapper for run-time LoRA

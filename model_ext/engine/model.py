@@ -34,7 +34,7 @@ from model_ext.engine.slots import SlotTable
 from model_ext.engine.value_form import layer_rows, plain_layers
 from model_ext.inject import ValueLayer, residual_deltas
 
-logger = init_logger(f"vllm.{__name__}")  # vLLM prints only messages of loggers below its own
+logger = init_logger(f"vllm.{__name__}")  # vLLM prints only loggers named vllm.*
 
 
 class InjectedDecoderLayer(LlamaDecoderLayer):

@@ -21,7 +21,7 @@ from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 from model_ext.conditioning import EXTRA_ARG, unpack
 from model_ext.engine.step_clock import StepClock
 
-logger = init_logger(f"vllm.{__name__}")  # vLLM prints only messages of loggers below its own
+logger = init_logger(f"vllm.{__name__}")  # vLLM prints only loggers named vllm.*
 
 
 class ConditionedRunner(GPUModelRunner):
@@ -72,8 +72,8 @@ class ConditionedRunner(GPUModelRunner):
     def _preprocess(
         self, scheduler_output: SchedulerOutput, num_input_tokens: int, *args: Any
     ) -> tuple[Any, ...]:
-        # Do this here and not in _update_states, because attention backends reorder the batch, and
-        # vLLM activates the step's LoRA adapters, after that method.
+        # Compute the rows here and not in _update_states. Only after _update_states, attention
+        # backends reorder the batch and vLLM activates the step's LoRA adapters.
         model = self.get_model()
         model.arrival.flush()
         req_ids = self.input_batch.req_ids

@@ -32,7 +32,7 @@ class ConditionedAsyncScheduler(AsyncScheduler):
 
 def lower_priority_of(manager: Any) -> None:
     """Replace the executor that compiles grammars. xgrammar's threads inherit its priority."""
-    executor = getattr(manager, "executor", None)  # there is none if vLLM has no tokenizer
+    executor = getattr(manager, "executor", None)  # vLLM without a tokenizer has none
     if executor is not None:
         executor.shutdown(wait=False)
         manager.executor = ThreadPoolExecutor(max_workers=THREADS, initializer=lower_priority)

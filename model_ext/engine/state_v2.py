@@ -22,7 +22,7 @@ from model_ext.conditioning import EXTRA_ARG, unpack
 from model_ext.engine.model import ImageBindLLMForCausalLM
 from model_ext.engine.step_clock import StepClock
 
-logger = init_logger(f"vllm.{__name__}")  # vLLM prints only messages of loggers below its own
+logger = init_logger(f"vllm.{__name__}")  # vLLM prints only loggers named vllm.*
 
 
 class ConditionedModelState(DefaultModelState):
@@ -47,8 +47,8 @@ class ConditionedModelState(DefaultModelState):
 
     def prepare_inputs(self, input_batch: InputBatch, req_states: RequestState) -> dict[str, Any]:
         self._step_clock.record()
-        # Do this here and not in apply_staged_writes, because vLLM activates the step's LoRA
-        # adapters after that method.
+        # Compute the rows here and not in apply_staged_writes, because vLLM activates the step's
+        # LoRA adapters only after apply_staged_writes.
         self.model.arrival.flush()
         counts = np.diff(input_batch.query_start_loc_np[: input_batch.num_reqs + 1])
         self.model.slots.point(input_batch.idx_mapping_np[: input_batch.num_reqs], counts)

@@ -38,7 +38,9 @@ def absent_nouns(answers: Sequence[Described], index: int) -> list[str]:
 
 
 def share(means: Floats) -> Floats:
-    """100 * first column / second column. 0 if the second column is 0."""
+    """Return 100 times the first column of `means`, divided by the second; 0 where the second is
+    0.
+    """
     total = means[..., 1]
     return np.divide(100 * means[..., 0], total, out=np.zeros_like(total), where=total > 0)
 

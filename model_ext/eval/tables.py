@@ -99,7 +99,9 @@ def tables(run: Run, scores: Iterable[TaskScore]) -> list[Table]:
 
 
 def other_table(run: Run, scores: Sequence[TaskScore]) -> Table:
-    """Make the table of tasks that a .jsonl file defines and the paper does not have."""
+    """Make the table of the tasks that .jsonl files define. The ImageBind-LLM paper has no such
+    tasks.
+    """
     rows = [
         [score.task.name, score.task.metric, score.task.strict, *score_cells(score)]
         for score in scores

@@ -15,7 +15,7 @@ from rapidocr import RapidOCR
 from model_ext.side import Json, SideData, Task, TaskError, stop_if_cancelled
 
 MiB = 1 << 20
-GPU_BYTES = 1536 * MiB  # GPU memory of onnxruntime for pictures of 2000 x 2000
+GPU_BYTES = 1536 * MiB  # GPU memory of onnxruntime for pictures of 2000 x 2000.
 # Two boxes are on one line if their middles differ vertically by at most this share of the height.
 MAX_OFFSET = 0.5
 

@@ -28,11 +28,11 @@ MAX_PROMPT = 2000  # characters of the prompt; Whisper reads its last 223 tokens
 class Request:
     """The options of a task, as faster-whisper names them."""
 
-    language: str | None = None  # None: Whisper detects the language
-    task: str = "transcribe"  # or "translate", to English
+    language: str | None = None  # None: Whisper detects the language.
+    task: str = "transcribe"  # "transcribe", or "translate" to English.
     prompt: str = ""
-    temperature: float | None = None  # None: faster-whisper tries increasing temperatures
-    words: bool = False  # whether segments have the times of words
+    temperature: float | None = None  # None: faster-whisper tries increasing temperatures.
+    words: bool = False  # Whether segments have the times of words.
 
     @classmethod
     def of(cls, document: Json) -> "Request":

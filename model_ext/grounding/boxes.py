@@ -12,7 +12,9 @@ from torch.nn import functional as F
 
 
 def intersections(a: Tensor, b: Tensor) -> Tensor:
-    """The areas that the boxes (N, 4) and (M, 4) share: (N, M)."""
+    """Return the area that each of the boxes (N, 4) shares with each of the boxes (M, 4): (N,
+    M).
+    """
     corner = torch.minimum(a[:, None, 2:], b[None, :, 2:])
     sides = (corner - torch.maximum(a[:, None, :2], b[None, :, :2])).clamp_min(0)
     return sides.prod(-1)
@@ -24,7 +26,9 @@ def areas(boxes: Tensor) -> Tensor:
 
 
 def overlaps(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union of the boxes (N, 4) and (M, 4): (N, M)."""
+    """Return the intersection over union of each of the boxes (N, 4) and each of the boxes (M, 4):
+    (N, M).
+    """
     shared = intersections(a, b)
     union = areas(a)[:, None] + areas(b)[None, :] - shared
     return shared / union.clamp_min(1e-9)

@@ -26,9 +26,9 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    query: int  # index of the query
-    box: tuple[float, float, float, float]  # left, top, right, bottom in pixels of the picture
-    score: float  # between 0 and 1
+    query: int  # Index of the query.
+    box: tuple[float, float, float, float]  # Left, top, right, bottom in pixels of the picture.
+    score: float  # How sure the detector is, from 0 to 1.
 
 
 class Detector(Protocol):

@@ -29,12 +29,12 @@ Token = Any  # spacy.tokens.Token, which is not imported, because spaCy is optio
 
 @dataclass(frozen=True, slots=True)
 class Noun:
-    text: str  # the head with its adjectives and compound nouns, as in the answer
-    start: int  # position of the text's first character
-    end: int  # position after its last character
-    head: str  # the head's singular in lower case
-    modifiers: tuple[str, ...]  # the words before the head
-    phrase: str  # the text, with a clause or phrase that describes the thing: a detector's query
+    text: str  # The head with its adjectives and compound nouns, as in the answer.
+    start: int  # Position of the text's first character.
+    end: int  # Position after its last character.
+    head: str  # The head's singular in lower case.
+    modifiers: tuple[str, ...]  # The words before the head.
+    phrase: str  # The text, with a clause or phrase that describes the thing: a detector's query.
 
 
 def installed_model() -> str | None:

@@ -22,7 +22,7 @@ from model_ext.grounding.folders import open_detector
 from model_ext.grounding.nouns import NounParser
 from model_ext.side import Json, SideData, Task, TaskError, stop_if_cancelled
 
-MAX_FRAMES = 8  # maximum number of pictures in one call of the detector
+MAX_FRAMES = 8  # Maximum number of pictures in one call of the detector.
 # Maximum number of detections of a frame; those with the highest scores are kept.
 MAX_DETECTIONS = 2000
 PROBE = (640, 640, 3)  # size of the picture with which the GPU memory of a batch is measured

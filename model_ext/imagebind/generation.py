@@ -16,7 +16,7 @@ from torch import Tensor
 from model_ext.conditioning import POINT_DIVISOR, WEIGHT_SUM_EPSILON
 from model_ext.imagebind.model import ImageBind
 
-# moves vectors (B, D) of length 1 towards entries of the retrieval cache
+# A function that moves vectors (B, D) of length 1 towards entries of the retrieval cache.
 Enhance = Callable[[Tensor], Tensor]
 
 

@@ -18,7 +18,7 @@ from model_ext.imagebind.model import CONFIG_FILE, TENSORS_FILE, ImageBind, Tens
 def read_config(folder: Path) -> ImageBindConfig:
     """Read the encoders' config.json.
 
-    Raises FileNotFoundError, ConfigError: names the file.
+    Raises FileNotFoundError, ConfigError: the message names the file.
     """
     try:
         return ImageBindConfig.from_json((folder / CONFIG_FILE).read_bytes())

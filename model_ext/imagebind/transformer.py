@@ -79,7 +79,7 @@ class Block(nn.Module):
         self.mlp = Mlp(width, mlp_ratio * width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, L, E) -> (B, L, E). Input and output have the dtype of the norms."""
+        """Apply the block: (B, L, E) -> (B, L, E). Input and output have the dtype of the norms."""
         dtype = self.mlp.fc1.weight.dtype
         x = x + self.attention(self.norm_1(x).to(dtype))
         out: Tensor = x + self.mlp(self.norm_2(x).to(dtype))

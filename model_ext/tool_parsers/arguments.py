@@ -8,8 +8,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-MAX_PLAIN = 3  # maximum number of arguments of a plain tool
-MAX_NESTING = 32  # maximum number of nested levels in JSON arguments that the chat template prints
+MAX_PLAIN = 3  # Maximum number of arguments of a plain tool.
+MAX_NESTING = 32  # Maximum number of nested levels in JSON arguments that the chat template prints.
 
 
 def plain_names(schema: object) -> list[str]:

@@ -51,13 +51,13 @@ Request = Any  # vLLM's class of a chat completion or Responses request
 
 
 class Gpt4ToolsParser(ToolParser):
-    supports_required_and_named = False  # replies have one form for every tool_choice
-    engine_based_streaming = True  # makes vLLM call `finish_streaming` when a stream ends
+    supports_required_and_named = False  # Replies have one form for every tool_choice.
+    engine_based_streaming = True  # Makes vLLM call `finish_streaming` when a stream ends.
 
     def __init__(self, tokenizer: Any, tools: Any = None) -> None:
         super().__init__(tokenizer, tools)
-        self._reply: Reply | None = None  # the reply that is being streamed
-        self._index = -1  # the number of its last call
+        self._reply: Reply | None = None  # The reply that is being streamed.
+        self._index = -1  # The number of the last call in this reply.
         self._cut = False
 
     def adjust_request(self, request: Request) -> Request:

@@ -51,10 +51,10 @@ class Reply:
         self._lower = {name.lower(): name for name in reversed(list(tools))}
         self._state: Callable[[], bool] = self._thought
         self._events: list[Event] = []
-        self._tail = ""  # text that may begin STOP
-        self._text = ""  # text that the state has not read
-        self._raw = ""  # the text so far, until the first block turns out to be a call or an answer
-        self._names: list[str] = []  # the argument names of the last call's tool
+        self._tail = ""  # The end of the text, if it may be the beginning of STOP.
+        self._text = ""  # Text that the state has not read.
+        self._raw = ""  # The text so far, until it is clear that a call or an answer begins.
+        self._names: list[str] = []  # The argument names of the last call's tool.
         self._calls = 0
         self._decided = self._stopped = False
         self.cut_inside = False  # whether the text was cut inside a call or the content

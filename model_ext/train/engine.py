@@ -19,7 +19,7 @@ from model_ext.train.lm.model import ConditionedLlama
 from model_ext.train.lm.phase import BETAS, EPS, groups, is_trained
 
 DEFAULT = {"zero_optimization": {"stage": 0}}
-RECIPE_KEYS = ("optimizer", "scheduler", "gradient_clipping")  # this module sets these keys
+RECIPE_KEYS = ("optimizer", "scheduler", "gradient_clipping")  # only this module sets them
 
 
 def settings(config: TrainConfig, device: torch.device) -> dict[str, Any]:

@@ -49,7 +49,8 @@ def _numbers(pattern: str, sizes: Mapping[str, int]) -> Iterator[dict[str, int]]
 def check(expected: Mapping[str, Expected], tensors: Mapping[str, LazyTensor], file: Path) -> None:
     """Compare a file's tensors with the table.
 
-    Raises ConvertError: when a tensor is missing or unknown, has a wrong shape, or is not real.
+    Raises ConvertError: when a tensor is missing or unknown, has a wrong shape, or has numbers that
+    are not real.
     """
     if missing := sorted(expected.keys() - tensors.keys()):
         raise ConvertError(f"{file}: missing {_names(missing)}")

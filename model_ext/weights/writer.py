@@ -21,7 +21,8 @@ DTYPES = {
     torch.int64: "I64",
 }
 INDEX = "model.safetensors.index.json"
-MAX_SHARD_SIZE = 5 * 10**9  # in bytes; `save_pretrained` in `transformers` has the same default
+# Default of the maximum bytes of a file, as in `save_pretrained` of `transformers`.
+MAX_SHARD_SIZE = 5 * 10**9
 
 
 def split(tensors: Iterable[LazyTensor], max_shard_size: int) -> dict[str, list[LazyTensor]]:

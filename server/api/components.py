@@ -62,8 +62,8 @@ class Components:
     attachment_limits: AttachmentLimits
     description: dict[str, Any]  # the model's description in /v1/models
     cutter: Cutter
-    language_model: bool  # whether the model folder has a language model
-    sides: Mapping[str, SideClient]  # the enabled side models by name
+    language_model: bool  # Whether the model folder has a language model.
+    sides: Mapping[str, SideClient]  # The enabled side models by name.
     experts: Experts
 
     @classmethod

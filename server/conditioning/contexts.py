@@ -26,10 +26,10 @@ TokenStarts = Callable[[str], list[int]]
 @dataclass(slots=True)
 class Contexts:
     starts: TokenStarts
-    max_tokens: int  # the maximum number of tokens of each text
-    # index of a user message -> number of its turn
+    max_tokens: int  # The maximum number of tokens of each text.
+    # Index of a user message -> number of its turn.
     turns: dict[int, int] = field(default_factory=dict)
-    texts: dict[int, list[str]] = field(default_factory=dict)  # number of a turn -> its texts
+    texts: dict[int, list[str]] = field(default_factory=dict)  # Number of a turn -> its texts.
     # For each turn, the names of its files. The model passes a file to a tool by its name.
     files: list[list[str]] = field(default_factory=list)
 

@@ -79,9 +79,9 @@ class ImageBindOptions(BaseModel):
     # None: use the cache if the model has one.
     cache: bool | CacheOptions | None = None
     explain: bool = False
-    windows: WindowOptions | None = None  # allowed only in /v1/embeddings and /v1/score
-    picture: PictureOptions | None = None  # allowed only if the answer has pictures
-    # allowed only in chat completions, responses and messages
+    windows: WindowOptions | None = None  # Allowed only in /v1/embeddings and /v1/score.
+    picture: PictureOptions | None = None  # Allowed only if the answer has pictures.
+    # Allowed only in chat completions, responses and messages.
     ground: bool | GroundOptions | None = None
     # The experts whose texts the prompt gets. None: the operator's default. Not allowed in
     # /v1/completions and /v1/embeddings.

@@ -1,7 +1,7 @@
 """How a picture is drawn: the object `imagebind.picture`, and fields of /v1/images/generations.
 
-A field that is missing has the decoder's default. Whether the decoder can draw with the values, it
-checks itself; this module checks the operator's limits.
+A field that is missing has the decoder's default. This module checks the operator's limits. The
+decoder itself checks whether it can draw with the values.
 """
 
 import re
@@ -26,8 +26,8 @@ class PictureOptions(BaseModel):
     guidance: float | None = Field(default=None, ge=1, le=50)
     noise_level: int | None = Field(
         default=None, ge=0, le=999
-    )  # noise that is added to the embedding
-    seed: int | None = Field(default=None, ge=0, le=MAX_SEED)  # None: a random seed
+    )  # Noise that is added to the embedding.
+    seed: int | None = Field(default=None, ge=0, le=MAX_SEED)  # None: a random seed.
 
     def document(self, settings: Settings, param: str) -> dict[str, Any]:
         """Return the values that this object sets, as the decoder reads them.

@@ -97,11 +97,11 @@ class EncodingClient:
         return replace(embedded, cached=cached)
 
     async def decode(self, view: str, modality: str, content: Blob) -> Array:
-        """Decode a view of one file (model_ext.imagebind.preprocess.views). Raises as `embed`."""
+        """Decode a view (model_ext.imagebind.preprocess.views) of one file. Raises as `embed`."""
         return (await self.view(view, modality, content)).array
 
     async def view(self, view: str, modality: str, content: Blob) -> View:
-        """Return what `decode` returns, with the reader's notes. Raises as `embed`."""
+        """Return what `decode` returns, with the reader's notes. Raises as `embed` does."""
         packet, descriptor = await self._ask(modality, content, DEFAULT_OPTIONS, view)
         try:
             return await unpack_view(packet, descriptor)
@@ -127,7 +127,7 @@ class EncodingClient:
                     os.close(descriptor)
                 data, answered = await receive_packet(service)
                 return Packet.decode(data), answered
-        except TimeoutError:  # before OSError, because TimeoutError is a subclass
+        except TimeoutError:  # before OSError, of which TimeoutError is a subclass
             raise stalled() from None
         except (OSError, MessageError):
             raise gone() from None

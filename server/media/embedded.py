@@ -22,7 +22,7 @@ class Embedded:
     # skipped.
     notes: Notes = field(default_factory=dict)
 
-    cached: bool = False  # whether the result cache had the embedding
+    cached: bool = False  # Whether the result cache had the embedding.
     # Shape (D,): the output of the encoder's head, which conditions a decoder of pictures. None if
     # the server has no decoder.
     prenorm: Vector | None = None
@@ -43,7 +43,7 @@ class Embedded:
 
     @property
     def vectors(self) -> Vector:
-        """The numbers that `of` splits."""
+        """The numbers in the order in which the encoders return them, as `of` describes."""
         return self.numbers if self.prenorm is None else np.append(self.numbers, self.prenorm)
 
     @property

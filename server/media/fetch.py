@@ -167,7 +167,7 @@ class Pinned(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        del family  # not used, because the checked addresses may be of both families
+        del family  # ignored, because the checked addresses can be IPv4 and IPv6
         return [
             ResolveResult(
                 hostname=host,

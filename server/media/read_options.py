@@ -69,7 +69,9 @@ def read_weight(part: Json, param: str) -> float:
 
 
 def read_norm(part: Json, param: str) -> float | None:
-    """Return the length of the encoder's output from which a ready embedding comes, if stated."""
+    """Return the field `norm` of an embedding that the client computed: the length of the encoder's
+    output before it was scaled to length 1. Returns None if the part lacks the field.
+    """
     norm = part.get("norm")
     if norm is None:
         return None

@@ -82,7 +82,7 @@ class Alive:
     stalled_s: float
 
 
-Report = Listening | Serving | Alive  # the messages of a child
+Report = Listening | Serving | Alive  # the three messages that a child process sends to its parent
 
 
 def encode(message: Report) -> bytes:

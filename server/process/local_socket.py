@@ -60,7 +60,7 @@ async def accept_all(
             except OSError as error:
                 if error.errno not in (errno.EMFILE, errno.ENFILE):
                     raise
-                await asyncio.sleep(AGAIN_S)  # until running jobs close descriptors
+                await asyncio.sleep(AGAIN_S)  # running jobs close descriptors in this time
                 continue
             client.setblocking(False)
             task = asyncio.ensure_future(serve(client))
@@ -107,7 +107,7 @@ async def send_descriptor(sock: socket.socket, packet: bytes, descriptor: int) -
             try:
                 socket.send_fds(sock, [packet], [descriptor])
                 return
-            except BlockingIOError:  # the other end has not read the packets before
+            except BlockingIOError:  # the other end has not read the earlier packets
                 await writable(sock)
     finally:
         os.close(descriptor)

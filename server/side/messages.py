@@ -38,7 +38,9 @@ class SidePart:
 
 @dataclass(frozen=True, slots=True)
 class SideResponse:
-    """The end of a task: an error, or a result, whose data's descriptor the packet carries."""
+    """The last message of a task: an error, or a result. The packet of a result carries the
+    descriptor of the result's data.
+    """
 
     error: dict[str, str | None] | None = None  # The error, as `describe_error` returns it.
 

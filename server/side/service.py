@@ -42,7 +42,7 @@ from server.side.work_queue import WorkQueue
 
 logger = logging.getLogger(__name__)
 
-NICE = 5  # Added to the priority value of the process.
+NICE = 5  # Added to the nice value of the process, which lowers its priority.
 REPORT_S = 1  # Seconds between two reports to the supervisor.
 STATE_S = 0.25  # Seconds between two states.
 
@@ -91,7 +91,7 @@ class SideService:
         try:
             return await asyncio.wrap_future(self.queue.submit(task, client))
         finally:
-            task.cancelled = True  # the model checks this before each step, and stops
+            task.cancelled = True  # the model reads this flag before each step, and stops
 
     async def _send_states(self, client: socket.socket) -> None:
         loop = asyncio.get_running_loop()

@@ -162,7 +162,7 @@ def test_close_answers_who_waits_and_refuses_who_comes(
 def test_a_large_top_k_is_searched_apart(owner: IndexOwner, gated: Gated, queries: Array) -> None:
     first = owner.submit(queries[0], CacheParams())
     gated.entered.acquire()
-    sizes = (1024, 10, 10, 10)  # one search for all requests would read 4 x 1024 rows
+    sizes = (1024, 10, 10, 10)  # too many rows for one search: it would read 4 x 1024
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cache_index.owner.GATHERED_ROWS", 2000)
         futures = [owner.submit(queries[0], CacheParams(top_k=k)) for k in sizes]

@@ -58,7 +58,7 @@ def register() -> None:
     def build_arrival(self: Any, table: Any, deltas: Any, embedding_dim: int, device: Any) -> None:
         original_arrival(self, table, deltas, embedding_dim, device)
         if not device.captures:
-            self.capture()  # on a CPU, `capture` has the only effect that Arrival pads batches
+            self.capture()  # captures no graphs on a CPU, but makes Arrival pad batches
 
     original_arrival, Arrival.__init__ = Arrival.__init__, build_arrival
     original_preprocess = ConditionedRunner._preprocess
@@ -95,7 +95,7 @@ class Checker:
             if self.model_embedding(packed) is None:
                 continue
             self.checked += 1
-            if self.checked & (self.checked - 1) == 0:  # `checked` is a power of 2
+            if self.checked & (self.checked - 1) == 0:  # log each power of 2
                 self.log("slots checked: %d", self.checked)
 
     def expected(self, packed: Any) -> torch.Tensor:

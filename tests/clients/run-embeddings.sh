@@ -4,8 +4,8 @@
 #     bindserve serve MODEL --served-model-name imagebind &
 #     sh tests/clients/run-embeddings.sh MODEL [URL]        default: http://127.0.0.1:8000
 #
-# The clients are installed in their own virtual environments. A .pth file makes bindserve's
-# packages importable there, because it names their folder.
+# The clients are installed in their own virtual environments.
+# A .pth file in an environment names bindserve's folder, so that bindserve can be imported there.
 set -eu
 model=$1
 export OPENAI_BASE_URL="${2:-http://127.0.0.1:8000}/v1"

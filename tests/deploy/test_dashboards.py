@@ -78,7 +78,7 @@ def loaded(
         start = time.time()
         key = running.client_key()
         outcomes = offer(running.server, RATE, LOAD_S, model="demo", mix=MIX, key=key)
-        time.sleep(6)  # until Prometheus has scraped again
+        time.sleep(6)  # wait until Prometheus has scraped again
         yield Loaded(running, outcomes, start, time.time())
 
 

@@ -161,14 +161,14 @@ def test_an_unknown_step_is_a_usage_error(tmp_path: Path) -> None:
 def test_goldens_and_isolation_on_model_runner_v2(tmp_path: Path) -> None:
     """Run the steps `goldens` and `isolation` on a CPU in Triton's interpreter, on small inputs."""
     command = [sys.executable, "deploy/gpu_check.py", "--out", str(tmp_path), "--tiny"]
-    command += ["--only", "goldens", "--kind", "pretrain", "--only", "isolation"]
+    command += ["--only", "goldens", "--kind", "legacy", "--only", "isolation"]
     ended = subprocess.run([*command, "--requests", "50"], cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stdout[-8000:]
     results = report.load(tmp_path)
     assert set(results) == {"goldens", "isolation"}
     assert {row.name for row in results["goldens"].rows if row.reached} == {
-        "pretrain: greedy ids equal the recorded ids",
-        "pretrain: requests share cached blocks only if their embeddings are equal",
-        "pretrain: log-probabilities of the prompt equal the recorded ones",
-        "pretrain: the server uses Model Runner V2",
+        "legacy: greedy ids equal the recorded ids",
+        "legacy: requests share cached blocks only if their embeddings are equal",
+        "legacy: log-probabilities of the prompt equal the recorded ones",
+        "legacy: the server uses Model Runner V2",
     }

@@ -50,7 +50,7 @@ def check(kind: str, models: dict[str, Path], arguments: Arguments) -> None:
         with serve(models[kind], log, f"--cache={cache}", runner="v2") as server:
             for name, run in checks.items():
                 arguments.rows.check(f"{kind}: {name}", *outcome(partial(run, server)))
-    except BaseException as error:  # pytest's exceptions derive from BaseException
+    except BaseException as error:  # `Exception` excludes pytest's
         arguments.rows.check(f"{kind}: the server starts", False, str(error)[:300])
         print(log.read_text()[-6000:], flush=True)
 

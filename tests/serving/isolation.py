@@ -25,7 +25,7 @@ import numpy as np
 
 from deploy.gpu.arguments import Arguments, step_parser
 from tests.conftest import convert_fixtures
-from tests.serving.launch import SMALL_CACHE, Runner, Server, serve
+from tests.serving.launch import AUTHORIZATION, SMALL_CACHE, Runner, Server, serve
 
 TOKENS, CLIENTS, ATTACHMENTS = 24, 48, 16
 NEAR_TIE = 1e-3
@@ -139,7 +139,9 @@ async def attack(server: Server, requests: int, seed: int) -> Report:
     questions = rng.sample(questions, min(len(questions), max(8, requests // 10)))
     limits = httpx.Limits(max_connections=CLIENTS)
     checked_before = slots_checked(server)
-    async with httpx.AsyncClient(base_url=server.url, timeout=600, limits=limits) as client:
+    async with httpx.AsyncClient(
+        base_url=server.url, timeout=600, limits=limits, headers=AUTHORIZATION
+    ) as client:
         preempted_before = await preemptions(client)
         alone = {question: await solo(client, question) for question in questions}
         remaining = iter(range(requests))

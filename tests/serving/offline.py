@@ -37,9 +37,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class Job:
-    model: Path  # Model folder.
-    prompts: list[Prompt]  # The prompts form one batch.
-    options: dict[str, Any] = field(default_factory=dict)  # Further arguments of vLLM's engine.
+    model: Path  # The model's folder.
+    prompts: list[Prompt]  # The engine answers all prompts in one batch.
+    options: dict[str, Any] = field(default_factory=dict)  # More arguments for vLLM's engine.
 
 
 def generate(jobs: dict[str, Job], timeout_s: float = 500) -> dict[str, list[Answer]]:
@@ -142,7 +142,7 @@ def answer(output: Any) -> dict[str, Any]:
     ]
     rows = None
     if output.prompt_logprobs:
-        assert output.prompt_logprobs[0] is None  # no log-probability predicts the first token
+        assert output.prompt_logprobs[0] is None  # vLLM returns none for the first token
         rows = [
             [candidates[token].logprob for token in range(VOCABULARY)]
             for candidates in output.prompt_logprobs[1:]

@@ -30,12 +30,14 @@ class Adapted:
     """A model with grouped-query attention, and two LoRA adapters."""
 
     model: Path
-    flags: list[str]  # vLLM's flags
-    oracles: dict[str, Oracle]  # by the model name of a request
+    flags: list[str]  # The flags of vLLM that load the adapters.
+    oracles: dict[str, Oracle]  # The model's name in a request -> its oracle.
 
     @classmethod
     def write(cls, like: Path, folder: Path) -> "Adapted":
-        """Write both to `folder`, with the tokenizer and encoders of the folder `like`."""
+        """Write the model and its adapters to `folder`, with the tokenizer and the encoders of the
+        model folder `like`.
+        """
         model = random_model(like, folder / "model", "value")
         adapters = {name: lora_adapter(folder / name, seed) for seed, name in enumerate("ab", 1)}
         oracle = Oracle.from_folder(model)

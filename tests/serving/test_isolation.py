@@ -3,9 +3,9 @@ import asyncio
 import pytest
 
 from tests.serving.isolation import attack
-from tests.serving.launch import ISOLATING, Server
+from tests.serving.launch import LOCKED, Server
 
-pytestmark = [pytest.mark.engine, pytest.mark.parametrize("spec", [ISOLATING], ids=str)]
+pytestmark = [pytest.mark.engine, pytest.mark.parametrize("spec", [LOCKED], ids=str)]
 
 
 def test_concurrent_answers_equal_solo_answers(server: Server) -> None:

@@ -1,5 +1,6 @@
 """The server returns the greedy ids and log-probabilities that were recorded from the released
-model. The tests use vLLM's model runner V1 and its runner V2, which is the default on GPUs.
+model. The servers of these tests use vLLM's model runner V1. tests/deploy/test_gpu_check.py calls
+the same tests for a server that uses runner V2, the default on GPUs.
 """
 
 from concurrent.futures import ThreadPoolExecutor

@@ -26,8 +26,8 @@ from model_ext.train.tokenizer import TextTokenizer, open_tokenizer
 Row = dict[str, Any]
 CALLS = 2400  # number of training rows with a call
 TESTS = {"seen": 300, "unseen": 300, "none": 200}
-SWITCHES = 200  # number of evaluation dialogues with a second picture
-TOKENS_PER_S = 430  # measured speed of `train finetune` on two cores
+SWITCHES = 200  # Number of evaluation dialogues with a second picture.
+TOKENS_PER_S = 430  # Measured speed of `train finetune` on two cores.
 FIRST = "What is this?"
 NOW = "What is this now?"
 ANIMAL = "Is it an animal?"

@@ -10,7 +10,7 @@ from model_ext.demo.texts import small_talk
 from model_ext.train.data.conversations import dialogues
 
 Row = dict[str, Any]
-MAX_TOOLS = 4  # maximum number of tools in a row
+MAX_TOOLS = 4  # Maximum number of tools in a row.
 # Share of the rows in which an earlier turn provides the file.
 PROVIDED = 0.6
 TASKS = {"seen": "Tools seen", "unseen": "Tools unseen", "none": "Tools none needed"}

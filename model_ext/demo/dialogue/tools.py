@@ -14,9 +14,9 @@ Part = Literal["train", "seen", "unseen"]
 class DemoTool:
     name: str
     description: str
-    arguments: tuple[str, ...]  # names of the arguments, all strings: file, thing, other
-    requests: tuple[str, ...]  # phrasings in the training set
-    held_out: tuple[str, ...]  # phrasings in the evaluation only
+    arguments: tuple[str, ...]  # Names of the arguments, all strings: file, thing, other.
+    requests: tuple[str, ...]  # Phrasings in the training set.
+    held_out: tuple[str, ...]  # Phrasings in the evaluation only.
     result: str
     answer: str
 
@@ -185,7 +185,7 @@ UNSEEN: tuple[DemoTool, ...] = (
     ),
 )
 
-# Things in the evaluation only.
+# Names of things that only the evaluation uses.
 HELD_OUT = (
     *("lamp", "bridge", "basket", "river", "chair", "boat", "window", "flower", "statue", "kite"),
     *(

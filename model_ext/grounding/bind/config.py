@@ -26,7 +26,7 @@ class BindDetectorConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     model_type: str = Field(default=MODEL_TYPE, pattern=f"^{MODEL_TYPE}$")
-    side: int = Field(default=192, gt=0, le=4096, multiple_of=32)  # side of the square in pixels
+    side: int = Field(default=192, gt=0, le=4096, multiple_of=32)  # Side of the square in pixels.
     # Channels of the network at 1/4, 1/8, 1/16 and 1/32 of the square's side.
     channels: tuple[int, int, int, int] = (24, 48, 96, 128)
     head_channels: int = Field(default=64, gt=0)
@@ -34,8 +34,8 @@ class BindDetectorConfig(BaseModel):
     min_objectness: float = Field(default=0.05, ge=0, le=1)
     margin: float = Field(
         default=0.1, ge=0, le=1
-    )  # a crop adds this share of the box's side on each side
-    encoder: dict[str, Any]  # sizes of the picture encoder, as in encoders/config.json
+    )  # A crop adds this share of the box's side on each side.
+    encoder: dict[str, Any]  # Sizes of the picture encoder, as in encoders/config.json.
     # The modality of a query -> the curve that turns its cosines into probabilities.
     calibration: dict[str, Calibration] = {}
     threshold: float = Field(

@@ -97,7 +97,7 @@ class BindDetector(nn.Module):
         ]
 
     def _choose(self, scores: Tensor, boxes: Tensor) -> Tensor:
-        """Return the indices of the boxes of one picture that are things."""
+        """Return the indices of the boxes of one picture that probably show a thing."""
         candidates = (scores >= self.config.min_objectness).nonzero()[:, 0]
         best = candidates[scores[candidates].argsort(descending=True)[: 8 * self.config.max_boxes]]
         return best[suppress(boxes[best], scores[best], MAX_OVERLAP, self.config.max_boxes)]

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 STRIDE = 8
 # If the network's raw output for a distance is 0, the distance is this number of pixels.
 UNIT = 2 * STRIDE
-PRIOR = -4.6  # Initial logit of a cell: most cells contain no thing.
+PRIOR = -4.6  # Initial logit of a cell. It is low, because most cells contain no object.
 
 
 class Block(nn.Module):

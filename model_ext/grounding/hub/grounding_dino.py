@@ -18,7 +18,7 @@ from model_ext.grounding.hub.base import Picture, Raw, corners, load_model, load
 
 SEPARATOR = "."
 SEPARATORS = re.compile(r"[.?]")  # The model separates phrases at these characters.
-EMPTY = "thing"  # Replaces a query that has no other characters.
+EMPTY = "thing"  # Replaces a query that has only these characters.
 
 
 class GroundingDino:

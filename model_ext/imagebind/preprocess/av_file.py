@@ -34,8 +34,9 @@ PICTURE_CODECS = frozenset(
     | {"prores", "rawvideo", "svq1", "svq3", "theora", "vc1", "vp6", "vp6f", "vp8", "vp9"}
     | {"wmv1", "wmv2", "wmv3"}
 )
-NOT_IMPORTED = ("av.__main__", "av.datasets")  # modules that run a program or download files
-# Names that `container.py` returns -> FFmpeg's names, where the two differ
+# These modules run a program or download files.
+NOT_IMPORTED = ("av.__main__", "av.datasets")
+# Name that `container.py` returns -> FFmpeg's name, if it is different.
 DEMUXERS = {"ogv": "ogg", "m2ts": "mpegts"}
 
 

@@ -7,8 +7,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-RATE = 16_000  # Hz
-BLOCK = 1 << 18  # number of samples that are converted at a time
+RATE = 16_000  # Sampling rate in Hz.
+BLOCK = 1 << 18  # Number of samples that are converted at a time.
 
 Samples = NDArray[np.int16]
 

@@ -42,8 +42,8 @@ class Picture:
 @dataclass(frozen=True, slots=True)
 class Example:
     turns: tuple[Turn, ...]
-    picture: Picture | None  # None for a text-only example
-    system: str = ""  # the text in front of the prompt, with its empty line
+    picture: Picture | None  # None for a text-only example.
+    system: str = ""  # The text in front of the prompt, with its empty line.
     id: str = ""
 
     @property

@@ -25,8 +25,8 @@ class DecoderConfig(BaseModel):
     train_list: Path
     encoders: Path  # `encoders`: the folder of the encoders that condition the decoder.
 
-    image_side: Count = 160  # the side of a stored picture in pixels
-    side: Annotated[int, Field(ge=8, le=64)] = 32  # the side of a drawn picture in pixels
+    image_side: Count = 160  # The side of a stored picture in pixels.
+    side: Annotated[int, Field(ge=8, le=64)] = 32  # The side of a drawn picture in pixels.
     components: Count = 384
     width: Count = 448
     blocks: Count = 3
@@ -38,12 +38,12 @@ class DecoderConfig(BaseModel):
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_grad_norm: Positive = 1.0
-    average: Share = 0.998  # decay of the weights' moving average, which is what the decoder gets
-    views: Count = 24  # number of views of each picture: one unchanged, the others varied
-    embedding_views: Count = 4  # number of embeddings of each picture
-    tilt: Annotated[float, Field(ge=0, le=1)] = 0.1  # largest rotation of a view in radians
-    shift: Share = 0.05  # largest shift of a view, relative to half its side
-    zoom: Share = 0.1  # largest change of a view's size
+    average: Share = 0.998  # Decay of the weights' moving average, which is what the decoder gets.
+    views: Count = 24  # Number of views of each picture: one unchanged, the others varied.
+    embedding_views: Count = 4  # Number of embeddings of each picture.
+    tilt: Annotated[float, Field(ge=0, le=1)] = 0.1  # Largest rotation of a view in radians.
+    shift: Share = 0.05  # Largest shift of a view, relative to half its side.
+    zoom: Share = 0.1  # Largest change of a view's size.
     # Maximum length of the noise that is added to a unit embedding.
     noise: Annotated[float, Field(ge=0)] = 0.5
     drop: Share = 0.1  # share of samples without a condition; guidance needs such samples

@@ -22,7 +22,7 @@ from model_ext.train.encoders.samples import load
 from model_ext.train.errors import TrainError
 
 SCENES = 150
-SEED = 1_000_003  # differs from the seeds of the training scenes
+SEED = 1_000_003  # The training scenes have other seeds.
 SAME = 0.5  # A box shows a drawing if it overlaps the drawing's box by at least this much.
 STEPS = 50
 BATCH = 64

@@ -28,8 +28,8 @@ class DetectorConfig(BaseModel):
     omit: tuple[str, ...] = ()  # `omit`: keys whose pictures are not used for training.
 
     steps: Count
-    batch: Count = 16  # number of scenes in a step
-    crops: Count = 2  # maximum number of crops of a scene that the picture encoder learns from
+    batch: Count = 16  # Number of scenes in a step.
+    crops: Count = 2  # Maximum number of crops of a scene that the picture encoder learns from.
     learning_rate: Positive = 1e-3
     # The picture encoder's learning rate is multiplied by this factor, because it is trained
     # already.
@@ -37,9 +37,9 @@ class DetectorConfig(BaseModel):
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     max_grad_norm: Positive = 5.0
-    side: Annotated[int, Field(gt=0, multiple_of=32)] = 192  # side of a scene in pixels
-    max_drawings: Count = 8  # maximum number of drawings in a scene
-    image_side: Count = 96  # side of a stored drawing in pixels
+    side: Annotated[int, Field(gt=0, multiple_of=32)] = 192  # Side of a scene in pixels.
+    max_drawings: Count = 8  # Maximum number of drawings in a scene.
+    image_side: Count = 96  # Side of a stored drawing in pixels.
     seed: int = 0
     threads: Count | None = None
     save_seconds: Positive = 240

@@ -32,7 +32,7 @@ def assign(boxes: Tensor, side: int) -> tuple[Tensor, Tensor]:
     cells = centers(side, boxes.device)
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2
     reach = ((boxes[:, 2:] - boxes[:, :2]) * SHARE).clamp_min(STRIDE / 2 + 0.01)
-    near = ((cells[:, None] - middle[None]).abs() <= reach[None]).all(-1)  # (G * G, N)
+    near = ((cells[:, None] - middle[None]).abs() <= reach[None]).all(-1)  # shape (G * G, N)
     size = torch.where(near, areas(boxes)[None], torch.inf)
     smallest, index = size.min(1)
     positive = smallest.isfinite().nonzero()[:, 0]

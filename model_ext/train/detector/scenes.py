@@ -11,17 +11,17 @@ from PIL import Image
 
 from model_ext.train.detector.textures import Texture, background
 
-RATIO = 6  # maximum ratio of the sides of a scene's largest and smallest drawing
-MAX_COVERED = 0.3  # maximum share of the smaller of two boxes that the other box covers
+RATIO = 6  # Maximum ratio of the sides of a scene's largest and smallest drawing.
+MAX_COVERED = 0.3  # Maximum share of the smaller of two boxes that the other box covers.
 TRIES = 12
 VISIBLE = 64  # minimum alpha of a drawing's visible pixels
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    picture: NDArray[np.uint8]  # (H, W, 3)
-    boxes: NDArray[np.float32]  # (N, 4): left, top, right, bottom in pixels
-    drawings: tuple[int, ...]  # index of each box's drawing
+    picture: NDArray[np.uint8]  # The pixels, shape (H, W, 3).
+    boxes: NDArray[np.float32]  # Shape (N, 4): left, top, right, bottom in pixels.
+    drawings: tuple[int, ...]  # Index of each box's drawing.
 
 
 def compose(

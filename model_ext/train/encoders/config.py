@@ -35,7 +35,7 @@ class EncodersConfig(BaseModel):
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     smoothing: Share = 0.1  # Label smoothing of the contrastive loss.
-    pair_pictures: bool = True  # Also align pictures of the same key with each other.
+    pair_pictures: bool = True  # Whether to align pictures of a key with each other.
     # Encoder -> factor of its similarities in the loss, for encoders without a trained logit scale.
     scales: dict[str, float] = {"vision": 14.0, "point": 14.0}
     image_side: Count = 160  # The side of a stored picture in pixels.

@@ -121,7 +121,7 @@ class Attention(nn.Module):
         start: int = 0,
         past: KeyValues | None = None,
     ) -> Tensor:
-        """x (B, L, C) -> (B, L, C). `injected`: source (B, C) and gate (1, H, 1, 1)."""
+        """Attend: x (B, L, C) -> (B, L, C). `injected`: source (B, C) and gate (1, H, 1, 1)."""
         q = rotary(self._split(self.q_proj(x), self.heads), start)
         k = rotary(self._split(self.k_proj(x), self.kv_heads), start)
         v = self._split(self.v_proj(x), self.kv_heads)

@@ -89,7 +89,8 @@ class ConditionedLlama(nn.Module):
         self.injection = Injection(sizes, first_layer, form)
         # whether to recompute activations, which saves memory and takes 1/3 more time
         self.checkpointing = False
-        self.remembered: dict[bytes, Tensor] | None = None  # written by `remembered_lower`
+        # `remembered_lower` stores its outputs here
+        self.remembered: dict[bytes, Tensor] | None = None
 
     def hidden(
         self,

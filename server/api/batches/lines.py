@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 
 from server.errors import BadRequest
 
-MAX_FAULTS = 100  # maximum number of faults that the batch object lists
-MAX_CUSTOM_ID = 512  # maximum number of characters of a custom_id
+MAX_FAULTS = 100  # Maximum number of faults that the batch object lists.
+MAX_CUSTOM_ID = 512  # Maximum number of characters of a custom_id.
 
 Fault = dict[str, Any]
 
@@ -22,8 +22,8 @@ Fault = dict[str, Any]
 class BatchLine:
     number: int  # line number in the file, from 1
     custom_id: str
-    offset: int  # number of bytes before the line
-    size: int  # number of bytes of the line
+    offset: int  # Number of bytes before the line.
+    size: int  # Number of bytes of the line.
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,12 +26,13 @@ from server.media.files import OwnedFiles
 
 logger = logging.getLogger(__name__)
 
-AGAIN = (429, 503)  # a request whose response has one of these statuses is sent again
+AGAIN = (429, 503)  # A request whose response has one of these statuses is sent again.
 # Error codes, besides "..._queue_full", without a limit of attempts. None: a full queue of vLLM.
 FULL = (None, "server_full", "draining")
-MAX_FAILURES = 20  # attempts for other codes: about 8 minutes, longer than the start of a service
-MAX_WAIT_S = 30  # maximum seconds before a request is sent again
-WATCH_S = 0.5  # seconds between two checks whether the client has cancelled the batch
+# Attempts for other codes. They take about 8 minutes, longer than the start of a service.
+MAX_FAILURES = 20
+MAX_WAIT_S = 30  # Maximum seconds before a request is sent again.
+WATCH_S = 0.5  # Seconds between two checks whether the client has cancelled the batch.
 
 # Final status of a batch -> code and message of the error of each request that did not run.
 NOT_RUN: dict[Status, tuple[str, str]] = {

@@ -38,7 +38,9 @@ class BatchStore:
         self._max_age_s = max_age_s
 
     def of(self, owner: str) -> "OwnedBatches":
-        """The batches of one owner, as in `FileStore.of`."""
+        """Return the batches of one owner. `owner`: hexadecimal digits that identify an API key, or
+        "" for all clients of a server without keys.
+        """
         folder = self._folder / (owner or ANONYMOUS)
         return OwnedBatches(owner, folder, self._owner_batches)
 
@@ -128,7 +130,9 @@ class OwnedBatches:
         return sorted(records, key=lambda each: (each.created_at, each.id), reverse=True)
 
     def cancel(self, batch_id: str) -> None:
-        """Create the file that makes the process that runs the batch stop it."""
+        """Create a file that asks for cancellation. The process that runs the batch looks for this
+        file regularly, and then stops the batch.
+        """
         try:
             self.path(batch_id, CANCEL).touch(mode=0o600)
         except OSError:

@@ -25,10 +25,11 @@ from server.errors import BadRequest, NotFound, RequestError, Unavailable
 from server.media.attachments import Attachment, Part, read_attachments
 from server.metrics import stage
 
-# maximum inputs of one request that are embedded at a time, so that other requests can proceed
+# Maximum inputs of one request that are embedded at a time, so that other requests can proceed.
 MAX_CONCURRENT = 16
-MAX_VIDEOS = 4  # windows of a video, whose frames are not compressed, that are embedded at a time
-WINDOWED = ("audio", "video")  # the modalities that are cut into windows
+# The same for the windows of a video. Their frames are not compressed, so they need more memory.
+MAX_VIDEOS = 4
+WINDOWED = ("audio", "video")  # The modalities that are cut into windows.
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,8 @@ import xgrammar
 from server.api.grammar.wire import CompileJob
 
 STEPS = 48  # Number of tokens for which the time to compute a mask is measured.
-# xgrammar's messages begin with the time, the source line, e.g. "[12:00:00] /a/b.cc:12: ", and the
-# condition that failed. This pattern matches these parts, which are removed.
+# A message of xgrammar begins with the time and the source line, e.g. "[12:00:00] /a/b.cc:12: ",
+# and the condition that failed. This pattern matches these parts, which are removed.
 PLACE = re.compile(r"\[[\d:]+\] \S+:\d+: |Check failed: .* is false: ")
 REASON = re.compile(r"[\w ,.;:'\"()\[\]{}<>=|+*?^$&%#@!-]{1,150}")
 

@@ -11,8 +11,8 @@ from server.api.body import Json
 from server.api.grounding.chat import state_of_results
 from server.api.grounding.ground import GROUND_HEADER, Grounding
 
-COMPLETED = "response.completed"  # the last event of a Responses stream
-STOP = "message_stop"  # the last event of a Messages stream
+COMPLETED = "response.completed"  # The last event of a Responses stream.
+STOP = "message_stop"  # The last event of a Messages stream.
 TEXT_DELTA = "content_block_delta"
 
 

@@ -29,9 +29,9 @@ class Views(Protocol):
 class Pictures:
     """A picture, turned upright, or some frames of a video."""
 
-    param: str  # the part's position in the request, e.g. `input[0]`
-    frames: Array  # (F, H, W, 3) uint8; large pictures are scaled down
-    width: int  # in pixels, before scaling
+    param: str  # The part's position in the request, e.g. `input[0]`.
+    frames: Array  # (F, H, W, 3) uint8; large pictures are scaled down.
+    width: int  # In pixels, before scaling.
     height: int
     times: tuple[float, ...] = ()  # time of each frame of a video, in seconds
 

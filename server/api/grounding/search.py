@@ -39,8 +39,8 @@ class SearchBox:
 
     query: int  # index of the query
     score: float
-    box: Json  # xmin, ymin, xmax, ymax in pixels of the uploaded picture
-    time: float | None  # time of the frame in the video, in seconds
+    box: Json  # The keys xmin, ymin, xmax and ymax, in pixels of the uploaded picture.
+    time: float | None  # Time of the frame in the video, in seconds.
 
     def to_json(self) -> Json:
         time = {} if self.time is None else {"time": self.time}

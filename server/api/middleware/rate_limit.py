@@ -39,7 +39,7 @@ class KeyUsage:
         now = time.monotonic()
         self.tokens = min(per_minute, self.tokens + (now - self.filled) * per_minute / 60)
         self.filled = now
-        needed = min(1 + kept, per_minute)  # the bucket never holds more
+        needed = min(1 + kept, per_minute)  # the bucket holds at most `per_minute`
         if self.tokens < needed:
             return (needed - self.tokens) * 60 / per_minute
         self.tokens -= 1

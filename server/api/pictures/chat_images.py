@@ -16,7 +16,7 @@ from server.errors import BadRequest, RequestError, body
 
 Json = dict[str, Any]
 
-NO_CHOICES = '"choices":[]'  # only the chunk with the usage contains this text
+NO_CHOICES = '"choices":[]'  # only the chunk with the token counts has this text
 ERROR_EVENT = 'data: {"error"'
 DONE = "data: [DONE]"
 

@@ -49,7 +49,7 @@ class PictureRequest:
         self._document = document
         self._seed = seed
         text = prompt.encode(errors="ignore")[:MAX_TEXT_BYTES]
-        self._prompt = text.decode(errors="ignore")  # without a character that was cut in two
+        self._prompt = text.decode(errors="ignore")  # drops a character that was cut in two
         self._count = count
 
     async def condition_on_text(
@@ -138,7 +138,7 @@ class Drawing:
     def __init__(
         self, draw: Callable[[], Awaitable[list[bytes]]], *, streamed: bool = False
     ) -> None:
-        """`streamed`: whether to wait for `begin`."""
+        """`streamed`: whether the drawing starts only when `begin` is called."""
         self._draw = draw
         self._streamed = streamed
         self._task: asyncio.Task[Drawn] | None = None

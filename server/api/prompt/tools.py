@@ -20,7 +20,7 @@ from server.errors import BadRequest
 from server.media.attachments import EMBEDDING, Attachment
 from server.media.sources import Link
 
-MAX_NAME = 128  # maximum number of characters of a tool's name
+MAX_NAME = 128  # Maximum number of characters of a tool's name.
 # Modality -> suffix of a file's name. Attachments of other modalities have no name.
 SUFFIXES = {
     **{"image": "png", "depth": "png", "thermal": "png", "video": "mp4", "audio": "wav"},
@@ -127,7 +127,7 @@ async def name_files(messages: Any, attachments: Sequence[Attachment], contexts:
         message = {} if index is None else messages[index]
         if message.get("role") == "tool":
             text = message.get("content")
-            if isinstance(text, list):  # parts of other types are among the texts
+            if isinstance(text, list):  # a list of content parts
                 text.append({"type": "text", "text": name})
             else:
                 message["content"] = f"{text}\n{name}" if text else name

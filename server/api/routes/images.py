@@ -72,7 +72,7 @@ async def draw(incoming: Incoming, raw_request: Request) -> Response:
         items, lambda items: parts_of(items, prompt), incoming, raw_request
     )
     conditioned = await state.components.conditioner.condition_picture(attachments, options)
-    attachments.clear()  # closes the attachments' files
+    attachments.clear()  # so that the attachments' files are closed
     assert conditioned.picture is not None
     drawn = await pictures.draw(conditioned.picture)
     answer: dict[str, Any] = {

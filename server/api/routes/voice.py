@@ -53,7 +53,7 @@ async def speak(incoming: Incoming, raw_request: Request) -> Response:
         result = await sides[VOICE].ask(task)
     except RequestError as error:
         raise type(error)(error.message, param="input", code=error.code) from None
-    # in a thread, because encoding the sound of a long text takes up to a second
+    # Encode in a thread, because the sound of a long text takes up to a second.
     data, media_type = await asyncio.to_thread(
         sound_file, result.arrays["samples"], result.document["rate"], request.response_format
     )

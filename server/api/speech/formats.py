@@ -18,7 +18,8 @@ class Transcript:
     task: str
     language: str | None = None
     duration: float = 0
-    segments: list[Json] = field(default_factory=list)  # with times from the start of the sound
+    # The times of segments are seconds from the start of the sound.
+    segments: list[Json] = field(default_factory=list)
 
     def add(self, start: float, result: Json) -> None:
         """Add the result of a piece that starts at `start` seconds."""

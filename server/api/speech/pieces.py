@@ -19,9 +19,9 @@ from server.side.experts import DecodeView
 
 RATE = 16_000
 MAX_PIECE_S = 300
-SEARCH_S = 20  # a piece ends at the quietest place of its last SEARCH_S seconds
-QUIET = RATE // 5  # length, in samples, of the quiet place
-WINDOW_S = 30  # length, in seconds, of the windows that the cutting process sends
+SEARCH_S = 20  # A piece ends at the quietest place of its last SEARCH_S seconds.
+QUIET = RATE // 5  # Length, in samples, of the quiet place.
+WINDOW_S = 30  # Length, in seconds, of the windows that the cutting process sends.
 SMALL = 1 << 20  # Bytes. Most smaller files are short enough to be transcribed as a whole.
 
 Samples = NDArray[np.int16]

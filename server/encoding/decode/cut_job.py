@@ -15,13 +15,13 @@ class CutJob:
     max_seconds: float
     max_windows: int
     max_channels: int
-    max_rate: int  # maximum sampling rate in Hz
-    max_samples: int  # maximum samples of one window, of all channels together
-    frames: int  # number of frames of a video clip, as the encoder reads it
-    max_pixels: int  # maximum number of pixels of a frame
-    max_window_bytes: int  # maximum bytes of one window of a video
+    max_rate: int  # Maximum sampling rate in Hz.
+    max_samples: int  # Maximum samples of one window, of all channels together.
+    frames: int  # Number of frames of a video clip, as the encoder reads it.
+    max_pixels: int  # Maximum number of pixels of a frame.
+    max_window_bytes: int  # Maximum bytes of one window of a video.
     memory_bytes: int
-    cpu_s: float  # maximum CPU seconds for one window
+    cpu_s: float  # Maximum CPU seconds for one window.
     # Whether each window is samples of speech instead of a file. Windows must then not overlap.
     speech: bool = False
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from model_ext.imagebind.preprocess.speech import SpeechSamples
 from server.encoding.decode.cut_job import CutError, CutJob
 
-BLOCK = 1 << 16  # number of audio frames (one sample per channel) that are read at a time
-SHORTEST = 0.025  # ImageBind needs at least this many seconds of sound
+BLOCK = 1 << 16  # Number of audio frames (one sample per channel) that are read at a time.
+SHORTEST = 0.025  # ImageBind needs at least this many seconds of sound.
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,8 @@ from model_ext.imagebind.preprocess.clips import CLIP_SECONDS, clip_frames
 from model_ext.imagebind.preprocess.limits import Limits
 from server.encoding.decode.cut_job import CutError, CutJob
 
-MAX_RATE = 240  # frames per second from which the maximum number of frames is computed
-TOLERANCE = 1e-6  # seconds by which the times of frames may differ from exact times
+MAX_RATE = 240  # Frames per second from which the maximum number of frames is computed.
+TOLERANCE = 1e-6  # Seconds by which the times of frames may differ from exact times.
 
 Picture = NDArray[np.uint8]
 

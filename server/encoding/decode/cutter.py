@@ -28,8 +28,9 @@ from server.encoding.decode.frames import write_frame_blocking
 from server.process.child import die_with_parent
 
 HEAD = 1 << 16
-# The times of all frames of a video are read before its first window.
-CPU_OF_TIMES = 4  # times `cpu_s`
+# A video's first window may need more CPU time than the others, because the times of all frames are
+# read before it. The limit is multiplied by this factor.
+CPU_OF_TIMES = 4
 
 Window = tuple[str, float, float, bytes]  # modality, start and end in seconds, file
 

@@ -10,7 +10,7 @@ UPDATE = (f"{VLLM}/gpu_model_runner.py", 2, "_update_states")
 WORKER = (f"{VLLM}/gpu_worker.py", 1, "execute_model")
 WORKER_SAMPLES = (f"{VLLM}/gpu_worker.py", 2, "sample_tokens")
 DELTAS = (f"{PLUGIN[0]}/model.py", 2, "deltas")
-DECORATED = ("/torch/utils/_contextlib.py", 1, "decorate_context")  # torch decorator of `deltas`
+DECORATED = ("/torch/utils/_contextlib.py", 1, "decorate_context")  # a decorator of `deltas`
 TORCH = ("/torch/functional.py", 1, "linear")
 
 
@@ -24,12 +24,12 @@ STATS = {
     WORKER_SAMPLES: entry(2.0, {}),
     RUNNER: entry(9.5, {WORKER: 9.5}),
     ADAPTER: entry(1.0, {RUNNER: 1.0}),
-    UPDATE: entry(0.6, {ADAPTER: 0.6}),  # Not counted: UPDATE is a method of vLLM.
-    TABLE: entry(0.3, {ADAPTER: 0.3}),  # Already included in the time of ADAPTER.
+    UPDATE: entry(0.6, {ADAPTER: 0.6}),  # A method of vLLM is not plugin time.
+    TABLE: entry(0.3, {ADAPTER: 0.3}),  # Plugin time that ADAPTER already contains.
     DECORATED: entry(9.7, {TABLE: 0.25, WORKER: 9.45}),
-    DELTAS: entry(0.25, {DECORATED: 0.25}),  # Already included in the time of TABLE.
+    DELTAS: entry(0.25, {DECORATED: 0.25}),  # Plugin time that TABLE already contains.
     TORCH: entry(2.0, {TABLE: 0.2, FORWARD: 1.8}),
-    FORWARD: entry(5.0, {RUNNER: 5.0}),  # Not counted: FORWARD is the model's forward pass.
+    FORWARD: entry(5.0, {RUNNER: 5.0}),  # The model's forward pass does not count as plugin time.
 }
 
 

@@ -47,7 +47,7 @@ def test_weights_are_created_in_another_dtype() -> None:
 def test_a_folder_is_written_once(tmp_path: Path) -> None:
     plain, injected = random_model.write_configs(tmp_path, SHAPE)
     assert [file.name for file in plain.iterdir()] == ["config.json"]
-    random_model.write(tmp_path, SHAPE)  # `write` writes a folder with weights
+    random_model.write(tmp_path, SHAPE)  # adds the weights to the folders
     tensors, shared = (load_file(each / "model.safetensors") for each in (injected, plain))
     assert all(torch.equal(tensors[name], tensor) for name, tensor in shared.items())
     before = (plain / "model.safetensors").stat().st_mtime_ns

@@ -31,7 +31,7 @@ def test_pages_are_given_back(tmp_path: Path) -> None:
 
 
 def test_a_reading_in_place_would_keep_them(tmp_path: Path) -> None:
-    """to check that the test can fail: without `read`, the pages of a tensor stay in memory"""
+    """Check that the first test can fail: without `read`, the pages of a tensor stay in memory."""
     path = tmp_path / "x.pth"
     torch.save({"big": torch.ones(MEGABYTES << 18)}, path)
     mapped = torch.load(path, mmap=True, weights_only=True)["big"]

@@ -45,8 +45,8 @@ def model(
         ({"settings": ArrivalSettings(arrival="layers")}, True),
         ({"form": "residual", "plain": False}, True),
         ({"settings": ArrivalSettings(graphs=False)}, False),
-        ({"captures": False}, False),  # The platform captures no graphs, as on a CPU.
-        ({"mode": CUDAGraphMode.NONE}, False),  # The mode that --enforce-eager sets.
+        ({"captures": False}, False),  # A device that captures no graphs, as a CPU.
+        ({"mode": CUDAGraphMode.NONE}, False),  # vLLM's option --enforce-eager sets this mode.
         ({"ranks": 2}, False),
         ({"cumem": True}, False),
         ({"plain": False}, False),  # quantised weights
@@ -66,7 +66,7 @@ def test_maps_that_must_be_folded_but_cannot_be() -> None:
 
 
 def test_layers_are_not_folded_if_the_setting_says_so() -> None:
-    # does not read weights: the fake model has none, so that a read would raise an error
+    # The fake model has no weights, so `_fold` would raise an error if it read them.
     ImageBindLLMForCausalLM._fold(model(ArrivalSettings(arrival="layers")))
 
 

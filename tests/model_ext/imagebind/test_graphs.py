@@ -10,7 +10,7 @@ from model_ext.imagebind.graphs import SIZES, Graphs
 from model_ext.imagebind.model import ImageBind
 from tests.model_ext.imagebind.test_model import example
 
-MAX_TOKENS = 1100  # enough for 4 images or 1 sound, but not for a video
+MAX_TOKENS = 1100  # a batch holds 4 images or 1 sound, but no video
 
 
 class Recorder:

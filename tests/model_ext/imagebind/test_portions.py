@@ -45,5 +45,5 @@ def test_how_much_goes_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     with torch.no_grad():
         assert [len(part) for part in portions(x, 257)] == [4, 4, 2]
         assert len(portions(x, 5000)) == 10  # A portion has at least one row.
-        assert portions(x.to("meta"), 257)[0].shape == x.shape  # Not split: not a CPU.
+        assert portions(x.to("meta"), 257)[0].shape == x.shape  # Only batches on a CPU are split.
     assert portions(x, 257)[0] is x

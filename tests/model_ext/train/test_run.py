@@ -120,7 +120,7 @@ def reference(runs: Runs) -> Curve:
 def test_zero_stages_agree(runs: Runs, reference: Curve, zero: int) -> None:
     name = f"zero{zero}"
     assert runs.run(runs.config(name, zero)) == pytest.approx(reference, rel=2e-5)
-    within = 2e-4 if zero == 3 else 1e-5  # Measured: 4e-5 for stage 3, 1e-6 for 1 and 2.
+    within = 2e-4 if zero == 3 else 1e-5  # The measured differences are 4e-5 and 1e-6.
     assert_close_adapters(runs.folder / name, runs.folder / "reference", within)
 
 
@@ -183,7 +183,7 @@ def test_a_killed_and_resumed_run_has_the_same_losses(
 def test_finetune_starts_from_pretrain(runs: Runs, reference: Curve) -> None:
     assert reference
     data = str(FIXTURES / "golden" / "train_finetune.json")
-    chinese = runs.folder / "chinese.json"  # like the data of 7B_chinese, in Chinese
+    chinese = runs.folder / "chinese.json"  # training data in Chinese
     chinese.write_text(json.dumps([{"instruction": "这是什么？", "output": "一只猫。"}] * 3))
     settings = {
         "start": str(runs.folder / "reference"),

@@ -95,7 +95,7 @@ def zero_length(model: ImageBind) -> float:
 def derived(
     model: ImageBind, mix: list[tuple[str, float]], cache: CacheIndex | None, weight: float
 ) -> Vector:
-    """Section 7 of the specification, in float64, with each clip encoded alone."""
+    """Compute the vector of a mix by its definition, in float64, with each clip encoded alone."""
     total = np.zeros(dim_of(model))
     for name, share in mix:
         vector = head_mean(model, name)
@@ -111,7 +111,7 @@ def derived(
 
 
 def head_mean(model: ImageBind, name: str) -> Vector:
-    """The mean of the head's outputs of a file's clips, in float64."""
+    """Compute the mean of the encoder head's outputs for the clips of a file, in float64."""
     part = attachment(name, 1.0)
     assert isinstance(part.source, MemoryBlob)
     data = part.source.head(part.source.size)

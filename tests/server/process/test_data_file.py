@@ -23,7 +23,7 @@ async def test_a_file_is_closed_if_the_caller_is_cancelled_before_the_read(of_vi
     answer = Packet(Answer(False, {}, modality="image"))
     work = unpack_view(answer, descriptor) if of_view else data_file.loaded(descriptor)
     reading = asyncio.ensure_future(work)
-    await asyncio.sleep(0.01)  # the read waits for the only thread
+    await asyncio.sleep(0.01)  # the read cannot start while the executor's only thread is busy
     reading.cancel()
     await asyncio.wait([reading])
     assert reading.cancelled()

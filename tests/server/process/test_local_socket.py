@@ -35,6 +35,6 @@ async def test_the_service_continues_when_no_descriptor_is_free(
     assert not errors
     running.cancel()
     await asyncio.wait([running])
-    errors.append(errno.EINVAL)  # other errors end the service
+    errors.append(errno.EINVAL)  # any other error ends `accept_all`
     with pytest.raises(OSError, match="no descriptor"):
         await accept_all(listen(path), serve)

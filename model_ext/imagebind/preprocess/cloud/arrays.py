@@ -16,7 +16,7 @@ from model_ext.imagebind.preprocess.npy import npy_shape, read_exact
 
 MAX_COLUMNS = 16
 MAX_ENTRIES = 64
-MAX_BYTES = 256 * 2**20  # maximum size of an array in a compressed .npz file;
+MAX_BYTES = 256 * 2**20  # maximum size of an array in a compressed .npz file
 HEAD = 4096
 NAMES = ("points", "xyz", "pc", "pcd", "pos", "coords", "data", "arr_0")  # the preferred name first
 

@@ -66,8 +66,8 @@ def test_an_array_needs_values(reader: Any, config: PreprocessConfig, limits: Li
 
 
 def test_the_middle_of_a_wide_array_is_resized(limits: Limits) -> None:
-    """The ends are outside of the square that is cut out. They change only its outermost columns,
-    because the array is resized before.
+    """The reader resizes the array, and then cuts out the middle square. The left and right ends of
+    the array therefore change only the outermost columns of the square.
     """
     config = PreprocessConfig(thermal_size=16)
     wide = np.full((32, 64), 9, np.float32)

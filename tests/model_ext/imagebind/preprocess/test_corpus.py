@@ -88,7 +88,8 @@ def test_a_file_is_decoded_like_its_original(path: Path) -> None:
     else:
         tensors = sample.tensor, original(modality, content), original(modality, other)
     bound = 0.98
-    # low, because sound codecs drop noise, and amr drops all frequencies above 4 kHz
+    # The bounds of lossy formats are lower: sound codecs drop noise, and amr drops all frequencies
+    # above 4 kHz.
     if name in LOSSY[modality]:
         bound = 0.5 if name == "amr" else 0.8 if modality == "audio" else 0.9
     assert similarity(tensors[0], tensors[1]) >= bound

@@ -232,7 +232,7 @@ def test_pyav_opens_a_file_once_for_all_clips(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(av, "open", counting)
     data = avi(grey_frames(40), 10)
     video = _read(AvVideo(data, "avi", Limits()), SMALL, Limits())
-    assert len(calls) == 2  # once for the times, and once for the frames
+    assert len(calls) == 2  # opened once for the times, once for the frames
     assert shown(video)[::3] == [[0, 19], [5, 24], [10, 29], [15, 34], [20, 39]]
 
 

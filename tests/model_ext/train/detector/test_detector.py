@@ -124,8 +124,8 @@ def test_a_cell_learns_the_smallest_box_whose_middle_is_near() -> None:
     boxes = torch.tensor([[0, 0, 64, 64], [24, 24, 40, 40.0]])
     cells, index = assign(boxes, 64)
     near = dict(zip(cells.tolist(), index.tolist(), strict=True))
-    assert near[3 * 8 + 3] == 1  # the cell at (28, 28)
-    assert near[3 * 8 + 2] == 0  # the cell at (20, 28) is too far from the small box's middle
+    assert near[3 * 8 + 3] == 1  # The cell at (28, 28).
+    assert near[3 * 8 + 2] == 0  # The cell at (20, 28) is too far from the small box's middle.
     assert assign(boxes[:0], 64)[0].tolist() == []
 
 

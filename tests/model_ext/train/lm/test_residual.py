@@ -76,7 +76,7 @@ def test_loss_and_gradients_are_those_of_the_oracle(
         oracle.weights[name].requires_grad_()
     expected_loss = oracle_loss(oracle, ids, labels, embedding.double())
     torch.autograd.backward(expected_loss)
-    # the loss is a mean over the positions, which is another sum
+    # The loss is a mean over the positions, so the bound also counts this sum.
     forward = [*logits_terms(oracle.config, ids.shape[1]), ids.numel()]
     torch.testing.assert_close(loss.double(), expected_loss, rtol=rounding(forward), atol=0)
 

@@ -28,7 +28,7 @@ def test_a_request_of_a_batch_leaves_tokens_for_others(monkeypatch: pytest.Monke
     usage = KeyUsage(6, filled=0)
     assert [bool(usage.wait_s(6, kept=3)) for _ in range(4)] == [False] * 3 + [True]
     assert [bool(usage.wait_s(6)) for _ in range(4)] == [False] * 3 + [True]
-    # Also with a limit of one request a minute.
+    # The same applies to a limit of one request a minute.
     assert KeyUsage(1, filled=0).wait_s(1, kept=0.5) == 0
 
 

@@ -88,7 +88,7 @@ def test_other_json_is_left_to_vllm() -> None:
         ("", False),
         ("[1]", False),
         ("not json", False),
-        ('{"": 1}', False),  # this form represents a text
+        ('{"": 1}', False),  # the form of arguments that are a text
         ("[" * 100_000, False),
         ('{"a":' * 40 + "1" + "}" * 40, False),
     ],

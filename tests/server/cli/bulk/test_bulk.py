@@ -222,7 +222,7 @@ def test_the_files_of_a_tar_shard(tmp_path: Path) -> None:
     assert read[1].place.head() == b"left"
     blob = read[2].place.blob(9)
     assert (blob.size, blob.head()) == (5, b"right")
-    for item, max_bytes in ((read[0], 6), (read[3], 6)):  # too large, and empty
+    for item, max_bytes in ((read[0], 6), (read[3], 6)):  # a file that is too large, an empty file
         for bytes_of in (item.place.read, item.place.blob):
             with pytest.raises(BadRequest):
                 bytes_of(max_bytes)

@@ -22,9 +22,9 @@ def changed(position: int, value: bytes) -> bytes:
 @pytest.mark.parametrize(
     "data",
     [
-        changed(100, b"\xff\xff\xff\x7f"),  # Number of records before the points.
-        changed(TABLE_AT + 4, b"\xff\xff\xff\x7f"),  # Chunks, of 46 GB.
-        changed(POINTS_AT, struct.pack("<q", 2**60)),  # Position of the table of chunks.
+        changed(100, b"\xff\xff\xff\x7f"),  # A header with 2 billion records before the points.
+        changed(TABLE_AT + 4, b"\xff\xff\xff\x7f"),  # A number of chunks that need 46 GB.
+        changed(POINTS_AT, struct.pack("<q", 2**60)),  # A table of chunks beyond the end.
         changed(POINTS_AT, struct.pack("<q", -7)),
         LAZ[:200],
         LAZ[:-5],
