@@ -1,4 +1,6 @@
-"""Anthropic's client with a server that requires a key: the client sends it in `x-api-key`."""
+"""Anthropic's client with a server that requires a key. The client sends the key in the header
+Authorization, and earlier versions of the client in `X-Api-Key`.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -18,17 +20,27 @@ PICTURE: Any = {
 }
 
 
-@pytest.fixture
-def client(server: Server) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=server.url, api_key=KEY, max_retries=0) as client:
-        assert "authorization" not in client.auth_headers
+KEYS: dict[str, Any] = {
+    "authorization": {"api_key": KEY},
+    "x-api-key": {"default_headers": {"X-Api-Key": KEY}},
+}
+
+
+@pytest.fixture(params=KEYS)
+def client(
+    server: Server, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[anthropic.Anthropic]:
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    options = KEYS[request.param]
+    with anthropic.Anthropic(base_url=server.url, max_retries=0, **options) as client:
+        assert ("Authorization" in client.auth_headers) == (request.param == "authorization")
         yield client
 
 
 def test_answers_and_streams_are_those_of_a_chat(
     client: anthropic.Anthropic, server: Server
 ) -> None:
-    request: Any = {"model": "any", "max_tokens": 12, "temperature": 0}
+    request: Any = {"model": "any", "max_tokens": 12, "extra_body": {"temperature": 0}}
     request["messages"] = [{"role": "user", "content": [PICTURE, TEXT]}]
     message = client.messages.create(**request)
     (block,) = message.content
@@ -51,11 +63,12 @@ def test_tokens_are_counted(client: anthropic.Anthropic) -> None:
 
 def test_errors_are_typed(client: anthropic.Anthropic) -> None:
     messages: Any = [{"role": "user", "content": "Hello"}]
+    wrong = {"Authorization": "Bearer wrong", "X-Api-Key": "wrong"}
     with pytest.raises(anthropic.AuthenticationError):
-        client.with_options(api_key="wrong").messages.create(
-            model="any", max_tokens=1, messages=messages
-        )
+        client.messages.create(model="any", max_tokens=1, messages=messages, extra_headers=wrong)
     with pytest.raises(anthropic.NotFoundError, match="no-such-model"):
         client.messages.create(model="no-such-model", max_tokens=1, messages=messages)
     with pytest.raises(anthropic.BadRequestError, match="temperature"):
-        client.messages.create(model="any", max_tokens=1, messages=messages, temperature=-1)
+        client.messages.create(
+            model="any", max_tokens=1, messages=messages, extra_body={"temperature": -1}
+        )
