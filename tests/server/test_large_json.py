@@ -35,7 +35,7 @@ def outcome(function: Any, body: bytes) -> Any:
         return ValueError
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(DOCUMENTS, st.booleans(), st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32"]))
 def test_documents(document: Any, escaped: bool, encoding: str) -> None:
     text = json.dumps(document, ensure_ascii=escaped)
@@ -43,7 +43,7 @@ def test_documents(document: Any, escaped: bool, encoding: str) -> None:
     assert repr(loads(body)) == repr(json.loads(body))
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(DOCUMENTS, st.data())
 def test_damaged_documents(document: Any, data: st.DataObject) -> None:
     body = bytearray(json.dumps(document).encode())

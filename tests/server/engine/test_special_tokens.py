@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.decoders import ByteLevel as Decoder
@@ -87,6 +87,7 @@ def test_without_tokens_to_take_apart(tokens: list[str]) -> None:
     assert split({"a": ["aa", 1, None]}, pattern(tokens)) == {"a": ["aa", 1, None]}
 
 
+@settings(deadline=None)
 @given(st.text("<s/>|a"))
 def test_a_space_follows_the_first_character_of_each_token(text: str) -> None:
     tokens = ["</s>", "<s>", "<|s|>", "s<s", "aa", "a"]
