@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.record import leaves
+from tests.contract.command_line import leaves
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [

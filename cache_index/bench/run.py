@@ -10,6 +10,7 @@ Shapes: B queries, N rows, D dimensions.
 import resource
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import faiss
@@ -24,7 +25,6 @@ from cache_index.bench.exact import (
 )
 from cache_index.bench.gather import gathers
 from cache_index.bench.load import under_load
-from cache_index.bench.pairs import Ratio
 from cache_index.bench.report import LOAD, Built, Report
 from cache_index.bench.speed import speeds
 from cache_index.build import SEED, build_from_features
@@ -107,20 +107,10 @@ def measure(
     queries = read_queries(queries_path, tuned.dimension)
     trial = make_trial(tuned.searcher.vectors.rows, queries, None, TOP_K)
 
-    def batched(name: str, index: CacheIndex, queries: Array, target: float) -> Ratio:
-        return batching(
-            name,
-            index,
-            queries,
-            clients=clients,
-            threads=threads,
-            repeats=repeats,
-            target=target,
-        )
-
-    serving = batched("tuned", tuned, queries, 1)
+    batched = partial(batching, clients=clients, threads=threads, repeats=repeats)
+    serving = batched("tuned", tuned, queries, target=1)
     ratios = (
-        batched("exact", exact, queries[:EXACT_QUERIES], 4),
+        batched("exact", exact, queries[:EXACT_QUERIES], target=4),
         serving,
         against_blas(exact, queries, repeats),
         *gathers(exact, repeats),

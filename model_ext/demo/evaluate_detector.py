@@ -35,7 +35,7 @@ from model_ext.imagebind.preprocess.config import PreprocessConfig
 from model_ext.imagebind.preprocess.image import normalize
 from model_ext.train.detector.scenes import Scene, compose
 from model_ext.train.detector.textures import HELD_OUT, TEXTURES
-from model_ext.train.encoders.batches import plain
+from model_ext.train.encoders.embed import embed
 from model_ext.train.encoders.samples import Samples, load
 
 SEED = 77
@@ -45,7 +45,6 @@ OVERLAPS = [0.5 + 0.05 * step for step in range(10)]  # The overlaps that COCO u
 STORED_SIDE = 160  # Side of a stored drawing in pixels.
 MAX_REGIONS = 30
 MIN_SCORE = 0.01  # Minimum score of a detection. Detections below it do not change the results.
-BATCH = 64
 Vectors = dict[str, NDArray[np.float32]]  # concept -> unit embeddings (Q, D)
 Names = list[list[str]]  # the name of each box of each scene
 
@@ -61,7 +60,7 @@ def main() -> None:
     detector = BindDetector.from_folder(options.detector)
     samples = read(options.data / "detection-test.jsonl", encoders, options.out.parent)
     scenes, names = compose_scenes(samples["vision"], options.scenes)
-    texts, voices = (embed(encoders, name, samples[name]) for name in ("text", "audio"))
+    texts, voices = (embed_queries(encoders, name, samples[name]) for name in ("text", "audio"))
     results = detect(detector, scenes, {"text": texts, "audio": voices})
     baseline = components(detector, encoders, scenes, texts)
     document = {
@@ -94,14 +93,9 @@ def compose_scenes(drawings: Samples, count: int) -> tuple[list[Scene], Names]:
     return scenes, [[keys[index] for index in scene.drawings] for scene in scenes]
 
 
-@torch.inference_mode()
-def embed(encoders: ImageBind, encoder: str, samples: Samples) -> Vectors:
+def embed_queries(encoders: ImageBind, encoder: str, samples: Samples) -> Vectors:
     """Compute the unit embeddings (Q, D) of each concept's queries."""
-    parts = [
-        encoders.unit(encoder, plain(encoder, part, encoders.config))
-        for part in torch.split(samples.data, BATCH)
-    ]
-    vectors = torch.cat(parts).numpy()
+    vectors = embed(encoders, encoder, samples.data).numpy()
     rows = samples.rows()
     return {concept: vectors[rows[concept]] for concept in CONCEPTS}
 

@@ -37,7 +37,7 @@ from model_ext.imagebind.preprocess.image import MEAN, STD
 from model_ext.imagebind.preprocess.registry import preprocess
 from model_ext.train.encoders import augment
 from model_ext.train.encoders.batches import generator
-from model_ext.train.encoders.evaluate import embed as embed_stored
+from model_ext.train.encoders.embed import embed as embed_stored
 from model_ext.train.encoders.samples import Samples, load, read_list
 
 STORED_SIDE = 160

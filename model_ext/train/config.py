@@ -6,14 +6,14 @@ Missing keys have the values of the phase's released recipe.
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from model_ext.config import InjectionForm
 from model_ext.train.data.conversations import Turns
 from model_ext.train.data.tokens import InstructionForm
 from model_ext.train.errors import TrainError
 from model_ext.train.lm.phase import RECIPES, Phase
+from model_ext.train.yaml_file import read_document, validated
 
 Count = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0)]
@@ -77,13 +77,7 @@ class TrainConfig(BaseModel):
         """Read the file. Raises TrainError: when the file is missing, is not YAML, or has an
         invalid key.
         """
-        try:
-            document = yaml.safe_load(path.read_text())
-        except FileNotFoundError:
-            raise TrainError(f"{path}: no such file") from None
-        except yaml.YAMLError as error:
-            raise TrainError(f"{path}: not YAML: {error}") from None
-        return cls.of(document, phase, str(path))
+        return cls.of(read_document(path), phase, str(path))
 
     @classmethod
     def of(cls, document: Any, phase: Phase, where: str = "config") -> Self:
@@ -95,12 +89,7 @@ class TrainConfig(BaseModel):
         if not isinstance(document, dict):
             raise TrainError(f"{where}: must hold keys and values")
         values = {("data" if key == "META" else key): value for key, value in document.items()}
-        try:
-            config = cls.model_validate(recipe(phase) | values)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            key = ".".join(str(part) for part in first["loc"])
-            raise TrainError(f"{where}: {key + ': ' if key else ''}{first['msg']}") from None
+        config = validated(recipe(phase) | values, cls, where)
         if phase == "finetune" and config.start is None:
             raise TrainError(f"{where}: start: finetune requires the `out` of an earlier phase")
         if phase == "finetune" and config.remember_texts:

@@ -22,7 +22,7 @@ from model_ext.train.config import TrainConfig
 from model_ext.train.data.dataset import Batch
 from model_ext.train.lm.base import open_base
 from model_ext.train.lm.model import ConditionedLlama
-from model_ext.train.lm.phase import BETAS, EPS, groups
+from model_ext.train.lm.phase import BETAS, EPS, Phase, groups
 from model_ext.train.run import TrainingPlan, make_dataset, make_model, step
 
 
@@ -35,20 +35,27 @@ def main() -> None:
     config = TrainConfig.from_file(options.config, options.phase)
     if config.threads:
         torch.set_num_threads(config.threads)
+    print(json.dumps(summary(measure(config, options.phase, options.steps))))
+
+
+def measure(config: TrainConfig, phase: Phase, steps: int) -> dict[str, list[float]]:
+    """Return the seconds of each step: under DeepSpeed (`ours`), in plain PyTorch (`plain`), and of
+    the pictures' encoding (`encode`).
+    """
     device = distributed.join()
     ds = engine.settings(config, device)
     dtype = engine.base_dtype(ds)
     llama = open_base(config.base)
     dataset = make_dataset(config, device)
     plan = TrainingPlan.of(config, len(dataset))
-    ds_engine = engine.start(make_model(llama, config, options.phase, dtype), config, ds)
-    plain = make_model(llama, config, options.phase, dtype).to(device)
+    ds_engine = engine.start(make_model(llama, config, phase, dtype), config, ds)
+    plain = make_model(llama, config, phase, dtype).to(device)
     optimizer = torch.optim.AdamW(
         groups(plain.named_parameters(), config.weight_decay), lr=1e-5, betas=BETAS, eps=EPS
     )
     times: dict[str, list[float]] = {"ours": [], "plain": [], "encode": []}
     encoders = ImageBind.from_folder(config.encoders, device)
-    for update in range(options.steps):
+    for update in range(steps):
         batches = list(plan.batches(update % plan.updates, dataset))
         engine.set_learning_rate(ds_engine, 1e-5)
         started = time.perf_counter()
@@ -58,17 +65,17 @@ def main() -> None:
         plain_step(plain, optimizer, batches, device)
         times["plain"].append(time.perf_counter() - started)
         times["encode"].append(encoding_seconds(encoders, config.batch * config.accumulate))
+    return times
+
+
+def summary(times: dict[str, list[float]]) -> dict[str, float]:
+    """Return medians, without the first two steps, which warm up."""
     medians = {name: statistics.median(seconds[2:]) for name, seconds in times.items()}
     ratio = statistics.median(
         a / b for a, b in zip(times["ours"][2:], times["plain"][2:], strict=True)
     )
     share = medians["encode"] / (medians["encode"] + medians["ours"])
-    print(
-        json.dumps(
-            medians
-            | {"ours / plain": ratio, "share of the time that stored embeddings save": share}
-        )
-    )
+    return medians | {"ours / plain": ratio, "share of the time that stored embeddings save": share}
 
 
 def plain_step(

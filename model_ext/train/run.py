@@ -27,11 +27,11 @@ from model_ext.train.data.examples import distinct_pictures, read_examples
 from model_ext.train.data.order import epoch_indices
 from model_ext.train.data.split import split_long
 from model_ext.train.errors import TrainError
-from model_ext.train.journal import Journal
 from model_ext.train.lm.base import ADAPTER_FILE, build, load_adapter, open_base
 from model_ext.train.lm.model import ConditionedLlama
 from model_ext.train.lm.phase import Phase, select
-from model_ext.train.schedule import learning_rate
+from model_ext.train.loop.journal import Journal
+from model_ext.train.loop.schedule import learning_rate
 from model_ext.train.tokenizer import open_tokenizer
 
 

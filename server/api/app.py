@@ -3,31 +3,23 @@
 `bindserve serve`, the Ray deployment and the benchmarks all call `open_application`.
 """
 
-import importlib
-import inspect
 from argparse import Namespace
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from fastapi import FastAPI
-from starlette.middleware.cors import CORSMiddleware
 
-from server.api import encoders_alone, error_handlers, openapi
+from server.api import encoders_alone, error_handlers
 from server.api.batches.assembly import create_runner
 from server.api.batches.runner import running
 from server.api.components import Components, Encoders, open_components
-from server.api.middleware.admission import AdmissionMiddleware
-from server.api.middleware.auth import OPEN_PATHS, AuthMiddleware, Keys
-from server.api.middleware.body_limit import BodyLimitMiddleware
-from server.api.middleware.body_time import BodyTimeMiddleware
-from server.api.middleware.context import ContextMiddleware
-from server.api.middleware.rate_limit import RateLimitMiddleware, new_usage
-from server.api.middleware.request_id import RequestIdMiddleware
-from server.api.middleware.request_log import RequestLogMiddleware, to_standard_output
-from server.api.middleware.turns import TurnMiddleware
+from server.api.middleware.auth import Keys
+from server.api.middleware.rate_limit import new_usage
+from server.api.middleware.stack import add_middleware
+from server.api.openapi.document import extend_openapi
 from server.api.routes import (
     audio,
     detections,
@@ -48,9 +40,6 @@ from server.settings import Settings
 from server.turns import Turns
 
 Engine = TypeVar("Engine")
-
-# Multipart bodies to these paths are streamed to disk.
-UPLOAD_PATHS = ("/v1/files", "/v1/chat/completions", *audio.PATHS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +134,9 @@ def create_app(
     state.turns = Turns()
     state.batches = create_runner(app, settings, components.files, state.running)
     error_handlers.install(app, language_model=components.language_model)
-    openapi.install(app)
+    extend_openapi(app)
     add_routes(app, components)
-    add_middleware(app, settings, args, components, keys, metrics_keys)
+    add_middleware(app, args, keys, metrics_keys)
     return app
 
 
@@ -181,77 +170,3 @@ def add_routes(app: FastAPI, components: Components) -> None:
         language_model.add_metrics(app)
     else:
         encoders_alone.add_routes(app)
-
-
-def add_middleware(
-    app: FastAPI,
-    settings: Settings,
-    args: Namespace,
-    components: Components,
-    keys: Keys,
-    metrics_keys: Keys | None,
-) -> None:
-    """Add the middleware, from the innermost to the outermost."""
-
-    def is_open(path: str) -> bool:
-        """Whether a path needs no API key."""
-        return path in OPEN_PATHS or (settings.page and page.is_page(path))
-
-    add_operator_middleware(app, args.middleware)
-    app.add_middleware(
-        BodyLimitMiddleware,
-        max_bytes=settings.max_body_bytes,
-        held=state_of(app).held_bytes,
-        upload_paths=UPLOAD_PATHS,
-        max_upload_bytes=settings.max_upload_bytes,
-    )
-    app.add_middleware(TurnMiddleware, turns=state_of(app).turns)
-    app.add_middleware(
-        BodyTimeMiddleware, min_rate=settings.body_min_rate, max_s=settings.body_timeout_s
-    )
-    if settings.max_requests:
-        app.add_middleware(AdmissionMiddleware, running=state_of(app).running)
-    if settings.key_requests_per_minute or settings.key_concurrent:
-        app.add_middleware(
-            RateLimitMiddleware,
-            per_minute=settings.key_requests_per_minute,
-            concurrent=settings.key_concurrent,
-            usage=state_of(app).key_usage,
-            is_open=is_open,
-        )
-    app.add_middleware(AuthMiddleware, keys=keys, metrics_keys=metrics_keys, is_open=is_open)
-    if settings.request_log:
-        app.add_middleware(RequestLogMiddleware, write=to_standard_output())
-    # With the flag --otlp-traces-endpoint, vLLM has already configured OpenTelemetry's exporter.
-    if args.otlp_traces_endpoint:
-        from opentelemetry.trace import get_tracer
-
-        from server.api.middleware.traces import TraceMiddleware  # this import loads vLLM
-
-        app.add_middleware(TraceMiddleware, tracer=get_tracer("bindserve"))
-    app.add_middleware(ContextMiddleware, text_only=components.text_only)
-    if args.allowed_origins:
-        # CORS runs before AuthMiddleware, because a browser's preflight request has no API key.
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=args.allowed_origins,
-            allow_credentials=args.allow_credentials,
-            allow_methods=args.allowed_methods,
-            allow_headers=args.allowed_headers,
-        )
-    app.add_middleware(RequestIdMiddleware)
-
-
-def add_operator_middleware(app: FastAPI, names: Sequence[str]) -> None:
-    """Add the middleware that vLLM's --middleware flag names: import paths of classes or coroutine
-    functions.
-    """
-    for name in names:
-        module, _, attribute = name.rpartition(".")
-        imported = getattr(importlib.import_module(module), attribute)
-        if inspect.isclass(imported):
-            app.add_middleware(cast(Any, imported))
-        elif inspect.iscoroutinefunction(imported):
-            app.middleware("http")(imported)
-        else:
-            raise ValueError(f"--middleware {name}: neither a class nor a coroutine function")

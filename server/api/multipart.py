@@ -53,6 +53,15 @@ class Form:
     fields: dict[str, bytes] = field(default_factory=dict)
     files: list[FormFile] = field(default_factory=list)
 
+    def only_file(self) -> FormFile:
+        """Return the file of a form that has one file, in the field `file`. Raises BadRequest."""
+        if len(self.files) != 1 or self.files[0].field != "file":
+            raise BadRequest("expected one file, in the field `file`", param="file")
+        (file,) = self.files
+        if not file.spool.size:
+            raise BadRequest("the file is empty", param="file")
+        return file
+
 
 @asynccontextmanager
 async def read_form(

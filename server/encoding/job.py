@@ -54,13 +54,21 @@ def unpack(packet: Packet) -> tuple[Embedded, bool]:
     Raises the answer's error: MediaError, BadRequest, Unavailable or InternalError.
     Raises MessageError: when the packet is not an answer.
     """
+    message = answer_of(packet)
+    embedded = Embedded.of(message.modality, packet.numbers, message.notes, prenorm=message.prenorm)
+    return embedded, message.cached
+
+
+def answer_of(packet: Packet) -> Answer:
+    """Return the message of an answer, and record its stages. Raises its error, and MessageError:
+    when the packet is not an answer.
+    """
     message = packet.message
     if not isinstance(message, Answer):
         raise MessageError(f"expected an Answer, got {type(message).__name__}")
     observe(message)
     message.raise_error()
-    embedded = Embedded.of(message.modality, packet.numbers, message.notes, prenorm=message.prenorm)
-    return embedded, message.cached
+    return message
 
 
 def observe(message: Answer) -> None:

@@ -12,7 +12,7 @@ from model_ext.imagebind.preprocess.options import Notes, ReadOptions
 from model_ext.imagebind.preprocess.sample import Sample
 from model_ext.side import Array, SideData
 from server.encoding.embedder import Report
-from server.encoding.job import observe
+from server.encoding.job import answer_of
 from server.encoding.messages import Answer, Job, Packet
 from server.errors import InternalError, RequestError
 from server.media.blob import Blob
@@ -65,11 +65,7 @@ async def unpack_view(packet: Packet, descriptor: int | None) -> View:
 
     Raises MessageError: when the answer has no view.
     """
-    message = packet.message
-    if not isinstance(message, Answer):
-        raise MessageError(f"expected an Answer, got {type(message).__name__}")
-    observe(message)
-    message.raise_error()
+    message = answer_of(packet)
     if descriptor is None:
         raise MessageError("an answer without a view")
     arrays = (await data_file.loaded(descriptor)).arrays

@@ -240,17 +240,10 @@ class OwnedFiles:
             raise disk_full()
 
     def _write(self, record: FileRecord) -> None:
-        """Write the record of a file atomically. Call this after the bytes are written, because a
-        file with a record counts as complete.
+        """Write the record of a file. Call this after the bytes are written, because a file with a
+        record counts as complete.
         """
-        path = self._folder / f"{record.id}{RECORD}"
-        partial = path.with_suffix(PARTIAL)
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(asdict(record), file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        write_record(self._folder / f"{record.id}{RECORD}", asdict(record))
 
     def _read(self, name: str) -> FileRecord | None:
         """Read a record. Returns None if it is missing or expired. Deletes expired files.
@@ -272,6 +265,19 @@ class OwnedFiles:
         for suffix in (RECORD, PARTIAL, ""):
             path = self._folder / f"{name}{suffix}"
             path.unlink(missing_ok=True)
+
+
+def write_record(path: Path, record: dict[str, Any]) -> None:
+    """Write a record or replace it, atomically, readable only by the server's user. Raises
+    OSError.
+    """
+    partial = path.with_suffix(PARTIAL)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(record, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
 
 
 def no_such_file() -> NotFound:

@@ -21,11 +21,11 @@ from model_ext.imagebind.model import ImageBind
 from model_ext.imagebind.preprocess.config import PreprocessConfig
 from model_ext.train.decoder.config import DecoderConfig
 from model_ext.train.encoders.augment import uniform
-from model_ext.train.encoders.batches import generator, plain, varied
+from model_ext.train.encoders.batches import generator
+from model_ext.train.encoders.embed import embed_views
 from model_ext.train.encoders.samples import Samples, key_weights, load, read_list
 from model_ext.train.errors import TrainError
 
-BATCH = 64
 FINER = 2  # a view is made with a side of FINER * S pixels, and is then averaged down to S pixels
 
 
@@ -83,9 +83,10 @@ def open_data(config: DecoderConfig) -> DrawingData:
     pictures = _anchors(load(config.train_list, ["vision"], store, sizes, config.image_side), lines)
     by_key = pictures.rows()
     weights = key_weights(lines)
+    numbers = tqdm(range(config.embedding_views), "embed pictures", mininterval=5)
     return DrawingData(
         _views(pictures.data, config),
-        _embeddings(encoders, pictures.data, config),
+        embed_views(encoders, pictures.data, numbers, config.seed + 2),
         tuple(tuple(rows) for rows in by_key.values()),
         torch.tensor([weights[key] for key in by_key]),
         config.noise,
@@ -134,19 +135,3 @@ def _camera(count: int, config: DecoderConfig | None, g: Generator) -> Tensor:
     linear = torch.stack([cos * mirror, -sin, sin * mirror, cos], dim=1).view(-1, 2, 2)
     shift = uniform((count, 2, 1), -config.shift, config.shift, g)
     return torch.cat([linear, shift], dim=2)
-
-
-@torch.no_grad()
-def _embeddings(encoders: ImageBind, stored: Tensor, config: DecoderConfig) -> Tensor:
-    """Return unit embeddings (M, A, D) of the unchanged picture and of varied views of it."""
-    views = []
-    for number in tqdm(range(config.embedding_views), "embed pictures", mininterval=5):
-        g = generator(config.seed + 2, number)
-        parts = [
-            varied("vision", part, encoders.config, g)
-            if number
-            else plain("vision", part, encoders.config)
-            for part in torch.split(stored, BATCH)
-        ]
-        views.append(torch.cat([encoders.unit("vision", part) for part in parts]))
-    return torch.stack(views, dim=1)

@@ -4,8 +4,6 @@ Training runs in a single process. Run the same command again to resume an inter
 Shapes: B samples, K components, P = 3 S S.
 """
 
-import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +15,9 @@ from model_ext.decoders.flow_file import save_flow
 from model_ext.train.decoder.config import DecoderConfig
 from model_ext.train.decoder.data import DrawingData, open_data
 from model_ext.train.encoders.batches import generator
-from model_ext.train.journal import Journal
-from model_ext.train.schedule import learning_rate
+from model_ext.train.loop.schedule import learning_rate
+from model_ext.train.loop.steps import CHECKPOINT, run_steps
 
-CHECKPOINT = "checkpoint.pt"
 MAX_PICTURES = 8000  # maximum number of pictures from which the components are computed
 MIN_DEVIATION = 1e-3  # minimum standard deviation of a component, relative to the largest
 MAX_TIME = 0.99  # at time 1, x_t is x, and there is nothing to learn
@@ -35,19 +32,11 @@ def train_decoder(config: DecoderConfig, until: int | None = None) -> Path:
         torch.set_num_threads(config.threads)
     data = open_data(config)
     trainer = DecoderTrainer(config, data)
-    checkpoint = config.out / CHECKPOINT
-    first = trainer.restore(checkpoint) if checkpoint.is_file() else trainer.start()
-    last = config.steps if until is None else min(until, config.steps)
-    saved_at = time.monotonic()
-    with Journal(config.out, config.steps, first) as journal:
-        for step in range(first, last):
-            started = time.monotonic()
-            numbers = trainer.step(step)
-            journal.step(step, numbers | {"seconds": time.monotonic() - started})
-            if step + 1 == last or time.monotonic() - saved_at > config.save_seconds:
-                trainer.save(checkpoint, step + 1)
-                saved_at = time.monotonic()
-    return config.out / "decoder"
+    if not (config.out / CHECKPOINT).is_file():
+        trainer.start()
+    folder = config.out / "decoder"
+    run_steps(trainer, config, until, lambda *_: save_flow(trainer.average, folder))
+    return folder
 
 
 class DecoderTrainer:
@@ -66,8 +55,8 @@ class DecoderTrainer:
             self.flow.parameters(), lr=0.0, betas=(0.9, 0.99), weight_decay=config.weight_decay
         )
 
-    def start(self) -> int:
-        """Compute the components. Returns the number of the first step, 0."""
+    def start(self) -> None:
+        """Compute the components. A resumed run has them in its checkpoint."""
         weights = self.data.weights.repeat_interleave(
             torch.tensor([len(rows) for rows in self.data.rows])
         )
@@ -87,7 +76,6 @@ class DecoderTrainer:
         self.flow.scale.copy_((deviation * deviation.mean()).sqrt())
         self.flow.deviation.copy_((deviation / deviation.mean()).sqrt())
         self.average.load_state_dict(self.flow.state_dict())
-        return 0
 
     def step(self, step: int) -> dict[str, float]:
         """Update the weights. Returns the loss, the gradient norm and the learning rate."""
@@ -120,29 +108,17 @@ class DecoderTrainer:
         for mean, weight in zip(self.average.parameters(), self.flow.parameters(), strict=True):
             mean.lerp_(weight, 1 - decay)
 
-    def save(self, path: Path, step: int) -> None:
-        """Write the checkpoint and the folder `decoder`. If the run is killed, each file is still
-        complete.
-        """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        state = {
-            "step": step,
+    def state(self) -> dict[str, Any]:
+        return {
             "flow": self.flow.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        temporary = path.with_suffix(".new")
-        torch.save(state, temporary)
-        os.replace(temporary, path)
-        save_flow(self.average, path.parent / "decoder")
 
-    def restore(self, path: Path) -> int:
-        """Load a checkpoint and return the next step. Does not unpickle code."""
-        state: dict[str, Any] = torch.load(path, weights_only=True)
+    def load_state(self, state: dict[str, Any]) -> None:
         self.flow.load_state_dict(state["flow"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
-        return int(state["step"])
 
 
 def principal(rows: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:

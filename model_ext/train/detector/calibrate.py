@@ -5,6 +5,9 @@ that show the query's thing and boxes that do not have the same weight in the fi
 Shapes: N boxes, Q queries, D embedding.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,18 +20,27 @@ from model_ext.imagebind.model import ImageBind
 from model_ext.imagebind.preprocess.config import PreprocessConfig
 from model_ext.train.detector.config import DetectorConfig
 from model_ext.train.detector.scenes import compose
-from model_ext.train.encoders.batches import plain
-from model_ext.train.encoders.samples import load
+from model_ext.train.encoders.embed import embed
+from model_ext.train.encoders.samples import Samples, load
 from model_ext.train.errors import TrainError
 
 SCENES = 150
 SEED = 1_000_003  # The training scenes have other seeds.
 SAME = 0.5  # A box shows a drawing if it overlaps the drawing's box by at least this much.
 STEPS = 50
-BATCH = 64
 MODALITY = {"vision": "image"}  # encoder -> modality of a query
 
 Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class SceneBoxes:
+    """The boxes that the detector finds in one scene."""
+
+    vectors: Tensor  # unit embeddings (N, D)
+    objectness: Tensor  # (N,)
+    names: list[str]  # the key of the drawing that each box shows, or ""
+    keys: list[str]  # the keys of the drawings in the scene
 
 
 @torch.no_grad()
@@ -44,46 +56,53 @@ def calibrate(model: BindDetector, config: DetectorConfig) -> BindDetectorConfig
     samples = load(config.validation_list, teacher.modalities, store, sizes, config.image_side)
     if "vision" not in samples:
         raise TrainError(f"{config.validation_list}: no pictures")
-    pictures = samples["vision"]
-    rng = np.random.default_rng(SEED)
-    drawings = pictures.data.numpy()
-    scenes = [compose(drawings, rng, config.side, config.max_drawings) for _ in range(SCENES)]
-    shown: list[Tensor] = []  # the embeddings of each scene's boxes
-    names: list[list[str]] = []  # the key of the drawing that each box shows, or ""
-    objectness = []
-    for scene in scenes:
-        boxes, sure, vectors = model.things([torch.from_numpy(scene.picture.copy())])[0]
-        keys = [pictures.keys[index] for index in scene.drawings]
-        names.append(_names(boxes, torch.from_numpy(scene.boxes), keys))
-        shown.append(vectors)
-        objectness.append(sure)
+    scenes = find_things(model, samples["vision"], config)
     curves, scores = {}, {}
     for encoder, own in samples.items():
-        with torch.inference_mode():
-            parts = [
-                teacher.unit(encoder, plain(encoder, part, teacher.config))
-                for part in torch.split(own.data, BATCH)
-            ]
-        queries = torch.cat(parts)
-        cosines = np.concatenate([(v @ queries.T).numpy() for v in shown if len(v)])
-        same = np.array([[key == name for key in own.keys] for each in names for name in each])
         modality = MODALITY.get(encoder, encoder)
-        curves[modality] = fit(cosines.ravel(), same.ravel())
-        curve = curves[modality]
-        present = [
-            (
-                (sure[:, None] * (v @ queries.T * curve.slope + curve.offset).sigmoid()).amax(0),
-                np.isin(own.keys, [pictures.keys[index] for index in scene.drawings]),
-            )
-            for v, sure, scene in zip(shown, objectness, scenes, strict=True)
-            if len(v)
-        ]
-        scores[modality] = (
-            np.concatenate([best.numpy() for best, _ in present]),
-            np.concatenate([truth for _, truth in present]),
-        )
+        queries = embed(teacher, encoder, own.data)
+        curves[modality] = fit_scenes(scenes, queries, own.keys)
+        scores[modality] = score_scenes(scenes, queries, own.keys, curves[modality])
     threshold = best_threshold(*scores["text" if "text" in scores else "image"])
     return model.config.model_copy(update={"calibration": curves, "threshold": threshold})
+
+
+def find_things(model: BindDetector, pictures: Samples, config: DetectorConfig) -> list[SceneBoxes]:
+    """Compose scenes, and find the boxes in them. Omits scenes in which the detector finds none."""
+    rng = np.random.default_rng(SEED)
+    drawings = pictures.data.numpy()
+    scenes = []
+    for scene in [compose(drawings, rng, config.side, config.max_drawings) for _ in range(SCENES)]:
+        boxes, objectness, vectors = model.things([torch.from_numpy(scene.picture.copy())])[0]
+        keys = [pictures.keys[index] for index in scene.drawings]
+        names = _names(boxes, torch.from_numpy(scene.boxes), keys)
+        if len(boxes):
+            scenes.append(SceneBoxes(vectors, objectness, names, keys))
+    return scenes
+
+
+def fit_scenes(scenes: Sequence[SceneBoxes], queries: Tensor, keys: Sequence[str]) -> Calibration:
+    """Fit the curve of one modality. `queries`: (Q, D) of length 1, with their keys.
+
+    Raises TrainError: when no box, or every box, shows the thing of its query.
+    """
+    cosines = np.concatenate([(scene.vectors @ queries.T).numpy() for scene in scenes])
+    same = np.array([[key == name for key in keys] for scene in scenes for name in scene.names])
+    return fit(cosines.ravel(), same.ravel())
+
+
+def score_scenes(
+    scenes: Sequence[SceneBoxes], queries: Tensor, keys: Sequence[str], curve: Calibration
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return the largest score of each query (Q,) in each scene, one scene after the other, and
+    whether the scene contains the thing of the query.
+    """
+    scores = []
+    for scene in scenes:
+        probability = (scene.vectors @ queries.T * curve.slope + curve.offset).sigmoid()
+        scores.append((scene.objectness[:, None] * probability).amax(0).numpy())
+    present = [np.isin(keys, scene.keys) for scene in scenes]
+    return np.concatenate(scores), np.concatenate(present)
 
 
 def _names(boxes: Tensor, truth: Tensor, keys: list[str]) -> list[str]:

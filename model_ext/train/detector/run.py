@@ -8,8 +8,6 @@ Shapes: B scenes, C crops, D embedding.
 """
 
 import json
-import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +28,12 @@ from model_ext.train.detector.calibrate import calibrate
 from model_ext.train.detector.config import DetectorConfig
 from model_ext.train.detector.loss import proposal_loss
 from model_ext.train.detector.scenes import Scene, compose
-from model_ext.train.encoders.batches import plain
+from model_ext.train.encoders.embed import embed
 from model_ext.train.encoders.samples import Samples, load
 from model_ext.train.errors import TrainError
-from model_ext.train.journal import Journal
-from model_ext.train.schedule import learning_rate
+from model_ext.train.loop.schedule import learning_rate
+from model_ext.train.loop.steps import run_steps
 
-CHECKPOINT = "checkpoint.pt"
-BATCH = 64
 SHIFT = 0.08  # standard deviation of the random shift of a crop's sides, relative to the box
 
 
@@ -50,20 +46,10 @@ def train_detector(config: DetectorConfig, until: int | None = None) -> Path:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     teacher = load_encoders(config.encoders, ["vision"])
-    run = DetectorRun(config, new_detector(config, teacher), teacher, drawings_of(config, teacher))
-    checkpoint = config.out / CHECKPOINT
-    first = run.restore(checkpoint) if checkpoint.is_file() else 0
-    last = config.steps if until is None else min(until, config.steps)
-    saved_at = time.monotonic()
-    with Journal(config.out, config.steps, first) as journal:
-        for step in range(first, last):
-            started = time.monotonic()
-            numbers = run.step(step)
-            journal.step(step, numbers | {"seconds": time.monotonic() - started})
-            if step + 1 == last or time.monotonic() - saved_at > config.save_seconds:
-                run.save(checkpoint, step + 1)
-                saved_at = time.monotonic()
-    model = run.model.eval()
+    drawings = drawings_of(config, teacher)
+    trainer = DetectorTrainer(config, new_detector(config, teacher), teacher, drawings)
+    run_steps(trainer, config, until)
+    model = trainer.model.eval()
     if config.validation_list is not None:
         model.config = calibrate(model, config)
     model.save(config.out / "detector")
@@ -93,7 +79,7 @@ def drawings_of(config: DetectorConfig, teacher: ImageBind) -> Samples:
     return Samples(samples.data[rows], tuple(samples.keys[row] for row in rows))
 
 
-class DetectorRun:
+class DetectorTrainer:
     """The model, its optimiser and the drawings. The random numbers of a step depend only on the
     step's number and the seed.
     """
@@ -103,7 +89,7 @@ class DetectorRun:
     ) -> None:
         self.config, self.model = config, model
         self.drawings = drawings.data.numpy()
-        self.targets = embed_drawings(teacher, drawings.data)
+        self.targets = embed(teacher, "vision", drawings.data)
         self.optimizer = torch.optim.AdamW(
             [
                 {"params": list(model.proposals.parameters()), "factor": 1.0},
@@ -170,35 +156,14 @@ class DetectorRun:
         vectors = self.model.encoder.unit("vision", torch.cat(cut))
         return (1 - F.cosine_similarity(vectors, self.targets[targets])).mean()
 
-    def save(self, path: Path, step: int) -> None:
-        """Write a temporary file and rename it, so that a killed run has a whole checkpoint."""
-        state = {
-            "step": step,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
-        temporary = path.with_suffix(".new")
-        torch.save(state, temporary)
-        os.replace(temporary, path)
+    def state(self) -> dict[str, Any]:
+        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
 
-    def restore(self, path: Path) -> int:
-        """Load a checkpoint and return the next step. Does not unpickle code."""
-        state: dict[str, Any] = torch.load(path, weights_only=True)
+    def load_state(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        return int(state["step"])
 
 
 def picture_of(scene: Scene) -> Tensor:
     """Return the normalised pixels (3, H, W) of a scene."""
     return normalize(torch.from_numpy(scene.picture.copy()).permute(2, 0, 1))
-
-
-@torch.inference_mode()
-def embed_drawings(teacher: ImageBind, data: Tensor) -> Tensor:
-    """Compute the unit embeddings (M, D) of drawings (M, 4, s, s) on white."""
-    parts = [
-        teacher.unit("vision", plain("vision", part, teacher.config))
-        for part in torch.split(data, BATCH)
-    ]
-    return torch.cat(parts).clone()

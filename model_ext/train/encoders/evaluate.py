@@ -6,21 +6,11 @@ Shapes: M samples, K keys, D embedding.
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from model_ext.imagebind.model import ImageBind
-from model_ext.train.encoders.batches import plain
+from model_ext.train.encoders.embed import embed
 from model_ext.train.encoders.samples import Samples
-
-BATCH = 64
-
-
-@torch.no_grad()
-def embed(model: ImageBind, modality: str, data: Tensor) -> Tensor:
-    """Embed stored samples without variation. Returns vectors (M, D) of length 1."""
-    parts = torch.split(data, BATCH)
-    return torch.cat([model.unit(modality, plain(modality, part, model.config)) for part in parts])
 
 
 def accuracies(

@@ -5,9 +5,6 @@ checkpoint.
 Shapes: B keys in the batch, D embedding.
 """
 
-import os
-import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,18 +13,17 @@ from torch.nn import functional as F
 
 from model_ext.imagebind.model import ImageBind
 from model_ext.imagebind.preprocess.config import PreprocessConfig
-from model_ext.train.encoders.batches import Batches, generator, plain, varied
+from model_ext.train.encoders.batches import Batches, varied
 from model_ext.train.encoders.config import EncodersConfig
+from model_ext.train.encoders.embed import embed_views
 from model_ext.train.encoders.evaluate import accuracies
 from model_ext.train.encoders.loss import contrast
 from model_ext.train.encoders.muon import Muon
 from model_ext.train.encoders.samples import Samples, key_weights, load, read_list
 from model_ext.train.encoders.start import start_small
-from model_ext.train.journal import Journal
-from model_ext.train.schedule import learning_rate
-
-CHECKPOINT = "checkpoint.pt"
-BATCH = 64
+from model_ext.train.loop.journal import Journal
+from model_ext.train.loop.schedule import learning_rate
+from model_ext.train.loop.steps import run_steps
 
 
 def train_encoders(config: EncodersConfig, until: int | None = None) -> dict[str, float]:
@@ -42,21 +38,13 @@ def train_encoders(config: EncodersConfig, until: int | None = None) -> dict[str
     torch.manual_seed(config.seed)
     model = _model(config)
     aligner = Aligner(config, model, training)
-    checkpoint = config.out / CHECKPOINT
-    first = aligner.restore(checkpoint) if checkpoint.is_file() else 0
-    last = config.steps if until is None else min(until, config.steps)
-    saved_at = time.monotonic()
     shares: dict[str, float] = {}
-    with Journal(config.out, config.steps, first) as journal:
-        for step in range(first, last):
-            started = time.monotonic()
-            numbers = aligner.step(step)
-            journal.step(step, numbers | {"seconds": time.monotonic() - started})
-            if step + 1 == last or time.monotonic() - saved_at > config.save_seconds:
-                aligner.save(checkpoint, step + 1)
-                shares = accuracies(model, training, validation) if validation else {}
-                journal.note(step, {f"found/{name}": share for name, share in shares.items()})
-                saved_at = time.monotonic()
+
+    def validate(step: int, journal: Journal) -> None:
+        shares.update(accuracies(model, training, validation))
+        journal.note(step, {f"found/{name}": share for name, share in shares.items()})
+
+    run_steps(aligner, config, until, validate if validation else None)
     model.eval().save(config.out / "encoders")
     return shares
 
@@ -82,7 +70,10 @@ class Aligner:
         for name in self.trained:
             model.encoder(name).requires_grad_(True)
         self.optimizers = _optimizers(model, config.weight_decay)
-        self.anchors = self._anchor_views() if self.fixed_anchors else torch.empty(0)
+        self.anchors = torch.empty(0)
+        if self.fixed_anchors:  # with the weights of `start`
+            views, pictures = range(config.anchor_views), self.batches.samples["vision"].data
+            self.anchors = embed_views(model.eval(), pictures, views, config.seed + 1)
         if config.mean_anchors:
             is_anchor = [row.get("anchor", True) for row in list_rows if row["modality"] == "image"]
             for rows in self.batches.rows["vision"].values():
@@ -128,27 +119,6 @@ class Aligner:
         inputs = varied(name, data, self.model.config, g)
         return self.model.embed(name, inputs)
 
-    @torch.no_grad()
-    def _anchor_views(self) -> Tensor:
-        """Embed each picture unchanged and in several random variations, with the weights of
-        `start`.
-
-        Returns vectors (M, views, D) of length 1.
-        """
-        self.model.eval()
-        data = self.batches.samples["vision"].data
-        views = []
-        for number in range(self.config.anchor_views):
-            g = generator(self.config.seed + 1, number)
-            parts = [
-                plain("vision", part, self.model.config)
-                if number == 0
-                else varied("vision", part, self.model.config, g)
-                for part in torch.split(data, BATCH)
-            ]
-            views.append(torch.cat([self.model.unit("vision", part) for part in parts]))
-        return torch.stack(views, dim=1)
-
     def _train_mode(self) -> None:
         """Set training mode. Frozen encoders stay in evaluation mode, so that their batch
         statistics do not change.
@@ -156,27 +126,16 @@ class Aligner:
         for name in self.model.modalities:
             self.model.encoder(name).train(name in self.trained)
 
-    def save(self, path: Path, step: int) -> None:
-        """Write a checkpoint to a temporary file and rename it, so that a killed run keeps a
-        complete checkpoint.
-        """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        state = {
-            "step": step,
+    def state(self) -> dict[str, Any]:
+        return {
             "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
-        temporary = path.with_suffix(".new")
-        torch.save(state, temporary)
-        os.replace(temporary, path)
 
-    def restore(self, path: Path) -> int:
-        """Load a checkpoint and return the next step. Does not run code in the file."""
-        state: dict[str, Any] = torch.load(path, weights_only=True)
+    def load_state(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-        return int(state["step"])
 
 
 def _samples(config: EncodersConfig) -> tuple[dict[str, Samples], dict[str, Samples]]:

@@ -19,6 +19,7 @@ from typing import BinaryIO
 from server.api.batches.record import BatchRecord
 from server.errors import NotFound, TooManyRequests
 from server.media.blob import unreadable
+from server.media.files import write_record
 from server.media.spool import disk_full
 
 BATCH_ID = re.compile("batch_[0-9a-f]{32}")
@@ -103,14 +104,7 @@ class OwnedBatches:
 
     def save(self, record: BatchRecord) -> None:
         """Replace the record of a batch atomically. Raises OSError."""
-        path = self.path(record.id, RECORD)
-        partial = path.with_suffix(".partial")
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(asdict(record), file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        write_record(self.path(record.id, RECORD), asdict(record))
 
     def get(self, batch_id: str) -> BatchRecord:
         """Read a record. Raises NotFound: when the owner has no such batch. Raises Unavailable."""

@@ -16,13 +16,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.api import error_handlers
 from server.api.limits.headers import limited_protocol
+from server.api.limits.turns import TurnMiddleware
 from server.api.middleware.admission import AdmissionMiddleware
 from server.api.middleware.body_limit import BodyLimitMiddleware
 from server.api.middleware.body_time import BodyTimeMiddleware
 from server.api.middleware.context import ContextMiddleware
 from server.api.middleware.rate_limit import RateLimitMiddleware
 from server.api.middleware.request_id import RequestIdMiddleware
-from server.api.middleware.turns import TurnMiddleware
 from server.api.routes import vectorize
 from server.api.state import state_of
 from server.engine.exposure import weaviate_address

@@ -14,13 +14,11 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from server.api.embedding.cancellation import CLIENT_DISCONNECTED
 from server.api.middleware.rate_limit import UNLIMITED
 from server.api.middleware.request_id import request_id
 from server.api.middleware.route_path import route_path
 from server.context import Timeline, current
-
-# The logged status if the client disconnects before the response has a status.
-CLIENT_DISCONNECTED = 499
 
 
 def to_standard_output() -> Callable[[str], object]:
@@ -35,7 +33,7 @@ def to_standard_output() -> Callable[[str], object]:
 class Outcome:
     """Records the status of a response, and whether the response was sent completely."""
 
-    status: int = CLIENT_DISCONNECTED
+    status: int = CLIENT_DISCONNECTED  # until the response has a status
     whole: bool = False
 
     async def observe(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:

@@ -23,7 +23,6 @@ Model = TypeVar("Model", bound=BaseModel)
 
 CACHE_HEADER = "x-bindserve-cache"
 EXPERTS_HEADER = "x-bindserve-experts"
-CLIENT_DISCONNECTED = 499  # a status that appears only in the access log
 
 
 async def attachments_of(

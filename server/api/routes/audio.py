@@ -15,9 +15,8 @@ from fastapi.responses import Response, StreamingResponse
 from model_ext.imagebind.preprocess.container import is_audio
 from model_ext.imagebind.preprocess.sniff import sniff
 from model_ext.side import Json, SideData, ignore
-from server.api.embedding.cancellation import unless_disconnected
+from server.api.embedding.cancellation import CLIENT_DISCONNECTED, unless_disconnected
 from server.api.multipart import Form
-from server.api.prompt.inputs import CLIENT_DISCONNECTED
 from server.api.speech.formats import MEDIA_TYPES, PLAIN, Transcript, moved, render
 from server.api.speech.options import TranscriptionOptions
 from server.api.speech.pieces import Piece, pieces
@@ -76,11 +75,7 @@ def sound_of(form: Form, settings: Settings) -> tuple[Blob, str]:
 
     Raises BadRequest, UnsupportedMediaType, TooLarge.
     """
-    if len(form.files) != 1 or form.files[0].field != "file":
-        raise BadRequest("expected one file, in the field `file`", param="file")
-    (file,) = form.files
-    if not file.spool.size:
-        raise BadRequest("the file is empty", param="file")
+    file = form.only_file()
     content = file.spool.blob()
     modality = sniff(content.head(), file.filename)
     if modality is None:

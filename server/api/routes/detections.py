@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
 from server.api.body import Incoming, Json, read_json
-from server.api.embedding.cancellation import unless_disconnected
+from server.api.embedding.cancellation import respond_unless_disconnected
 from server.api.embedding.embed import check_model
 from server.api.grounding.pictures import Pictures, with_pictures
 from server.api.grounding.search import (
@@ -22,7 +22,7 @@ from server.api.grounding.search import (
     detector_of,
     gather_pictures,
 )
-from server.api.prompt.inputs import CLIENT_DISCONNECTED, parse, sources_of
+from server.api.prompt.inputs import parse, sources_of
 from server.api.state import AppState, state_of
 from server.errors import BadRequest, Unavailable
 from server.media.attachments import Attachment, Part, read_attachment, read_attachments
@@ -42,8 +42,7 @@ class DetectionRequest(BaseModel):
 @router.post("/v1/detections")
 async def create_detections(raw_request: Request) -> Response:
     incoming = await read_json(raw_request)
-    response = await unless_disconnected(detect(incoming, raw_request), raw_request)
-    return response or Response(status_code=CLIENT_DISCONNECTED)
+    return await respond_unless_disconnected(detect(incoming, raw_request), raw_request)
 
 
 async def detect(incoming: Incoming, raw_request: Request) -> Response:

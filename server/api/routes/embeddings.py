@@ -17,9 +17,9 @@ from pydantic import BaseModel
 
 from model_ext.conditioning import Vector
 from server.api.body import Incoming, Json, read_json
-from server.api.embedding.cancellation import unless_disconnected
+from server.api.embedding.cancellation import respond_unless_disconnected
 from server.api.embedding.embed import WindowEmbedding, check_model, embed_parts, embed_windows
-from server.api.prompt.inputs import CACHE_HEADER, CLIENT_DISCONNECTED, parse
+from server.api.prompt.inputs import CACHE_HEADER, parse
 from server.api.state import state_of
 from server.conditioning.conditioner import Conditioned, without_default_cache
 from server.conditioning.mix import normalize
@@ -41,9 +41,9 @@ class EmbeddingRequest(BaseModel):
 @router.post("/v1/embeddings")
 async def create_embeddings(raw_request: Request) -> Response:
     incoming = await read_json(raw_request)
-    work = respond_with_embeddings(incoming, raw_request)
-    response = await unless_disconnected(work, raw_request)
-    return response or Response(status_code=CLIENT_DISCONNECTED)
+    return await respond_unless_disconnected(
+        respond_with_embeddings(incoming, raw_request), raw_request
+    )
 
 
 async def respond_with_embeddings(incoming: Incoming, raw_request: Request) -> Response:

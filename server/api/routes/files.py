@@ -11,9 +11,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from server.api.embedding.cancellation import unless_disconnected
+from server.api.embedding.cancellation import CLIENT_DISCONNECTED, unless_disconnected
 from server.api.multipart import Form
-from server.api.prompt.inputs import CLIENT_DISCONNECTED
 from server.api.state import state_of
 from server.context import current
 from server.errors import BadRequest, NotFound
@@ -34,11 +33,7 @@ def owned(request: Request) -> OwnedFiles:
 @router.post("")
 async def upload(request: Request) -> JSONResponse:
     async with state_of(request).components.uploads.receive(request) as form:
-        if len(form.files) != 1 or form.files[0].field != "file":
-            raise BadRequest("expected one file, in the field `file`", param="file")
-        (file,) = form.files
-        if not file.spool.size:
-            raise BadRequest("the file is empty", param="file")
+        file = form.only_file()
         record = await asyncio.to_thread(
             owned(request).add,
             file.spool,

@@ -13,10 +13,10 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
 from server.api.body import Incoming, read_json
-from server.api.embedding.cancellation import unless_disconnected
+from server.api.embedding.cancellation import respond_unless_disconnected
 from server.api.embedding.embed import check_model
 from server.api.pictures.drawing import checked_request
-from server.api.prompt.inputs import CACHE_HEADER, CLIENT_DISCONNECTED, attachments_of, parse
+from server.api.prompt.inputs import CACHE_HEADER, attachments_of, parse
 from server.api.state import state_of
 from server.conditioning.options import take_options
 from server.conditioning.picture_options import MAX_SEED, PictureOptions
@@ -54,8 +54,7 @@ class ImageRequest(BaseModel):
 @router.post("/v1/images/generations")
 async def create_images(raw_request: Request) -> Response:
     incoming = await read_json(raw_request)
-    response = await unless_disconnected(draw(incoming, raw_request), raw_request)
-    return response or Response(status_code=CLIENT_DISCONNECTED)
+    return await respond_unless_disconnected(draw(incoming, raw_request), raw_request)
 
 
 async def draw(incoming: Incoming, raw_request: Request) -> Response:

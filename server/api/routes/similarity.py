@@ -5,7 +5,7 @@ similarity is the cosine of two embeddings, from -1 to 1. The requests and respo
 formats of vLLM and Jina.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from cache_index.captions import Caption
 from cache_index.enhance import MAX_TOP_K
 from model_ext.conditioning import Vector
 from server.api.body import Incoming, Json, read_json
-from server.api.embedding.cancellation import unless_disconnected
+from server.api.embedding.cancellation import respond_unless_disconnected
 from server.api.embedding.embed import (
     WindowEmbedding,
     check_count,
@@ -26,7 +26,7 @@ from server.api.embedding.embed import (
     embed_windows,
     units,
 )
-from server.api.prompt.inputs import CLIENT_DISCONNECTED, parse
+from server.api.prompt.inputs import parse
 from server.api.state import state_of
 from server.conditioning.options import ImageBindOptions, take_options
 from server.errors import BadRequest
@@ -42,7 +42,7 @@ FIRST = ("data_1", "text_1", "queries")
 SECOND = ("data_2", "text_2", "documents", "items")
 USAGE = {"prompt_tokens": 0, "total_tokens": 0}  # 0, because the LLM processes no tokens
 
-Handler = Callable[[Incoming, Request], Awaitable[Response]]
+Handler = Callable[[Incoming, Request], Coroutine[Any, Any, Response]]
 Scalar = str | int | float | bool | None
 
 
@@ -79,8 +79,7 @@ async def create_search(raw_request: Request) -> Response:
 
 async def run(handler: Handler, raw_request: Request) -> Response:
     incoming = await read_json(raw_request)
-    response = await unless_disconnected(handler(incoming, raw_request), raw_request)
-    return response or Response(status_code=CLIENT_DISCONNECTED)
+    return await respond_unless_disconnected(handler(incoming, raw_request), raw_request)
 
 
 async def score(incoming: Incoming, raw_request: Request) -> Response:

@@ -13,8 +13,7 @@ from fastapi.responses import JSONResponse, Response
 
 from model_ext.conditioning import Vector
 from server.api.body import Incoming, Json, read_json
-from server.api.embedding.cancellation import unless_disconnected
-from server.api.prompt.inputs import CLIENT_DISCONNECTED
+from server.api.embedding.cancellation import respond_unless_disconnected
 from server.api.state import AppState, state_of
 from server.conditioning.first_error import all_results
 from server.errors import BadRequest, TooLarge, Unavailable
@@ -66,8 +65,7 @@ async def meta(request: Request) -> JSONResponse:
 @router.post("/vectorize")
 async def vectorize(raw_request: Request) -> Response:
     incoming = await read_json(raw_request)
-    response = await unless_disconnected(respond(incoming, raw_request), raw_request)
-    return response or Response(status_code=CLIENT_DISCONNECTED)
+    return await respond_unless_disconnected(respond(incoming, raw_request), raw_request)
 
 
 async def respond(incoming: Incoming, raw_request: Request) -> Response:

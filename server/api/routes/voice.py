@@ -9,8 +9,8 @@ from pydantic import BaseModel
 
 from model_ext.side import SideData
 from server.api.body import Incoming, read_json
-from server.api.embedding.cancellation import unless_disconnected
-from server.api.prompt.inputs import CLIENT_DISCONNECTED, parse
+from server.api.embedding.cancellation import respond_unless_disconnected
+from server.api.prompt.inputs import parse
 from server.api.speech.sound_files import sound_file
 from server.api.state import state_of
 from server.errors import BadRequest, RequestError
@@ -36,8 +36,7 @@ class SpeechRequest(BaseModel):
 @router.post(PATH)
 async def create_speech(raw_request: Request) -> Response:
     incoming = await read_json(raw_request)
-    response = await unless_disconnected(speak(incoming, raw_request), raw_request)
-    return response or Response(status_code=CLIENT_DISCONNECTED)
+    return await respond_unless_disconnected(speak(incoming, raw_request), raw_request)
 
 
 async def speak(incoming: Incoming, raw_request: Request) -> Response:

@@ -24,7 +24,7 @@ from model_ext.train.data.embeddings import embed_pictures
 from model_ext.train.data.examples import Example, read_examples
 from model_ext.train.lm.model import ConditionedLlama
 from model_ext.train.lm.phase import BETAS, EPS, Phase, groups
-from model_ext.train.schedule import learning_rate
+from model_ext.train.loop.schedule import learning_rate
 from model_ext.train.tokenizer import open_tokenizer
 from model_ext.weights.rotary import rotate_half_rows
 from model_ext.weights.table import expand

@@ -17,7 +17,7 @@ from cache_index.remote import RemoteCache
 from server.conditioning import retrieve
 from server.conditioning.retrieve import Policy, Retriever
 from tests.cache_index.services import TOKEN, Process, free_port
-from tests.server.api.test_app import CHAT, answer, check_error, image
+from tests.server.api.exchanges import CHAT, answer, check_error, image
 from tests.server.application import Served, serve
 
 ASK = {"model": "tiny", "messages": [{"role": "user", "content": [image(30)]}]}

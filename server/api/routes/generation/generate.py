@@ -21,6 +21,7 @@ from vllm.entrypoints.serve.utils.sse_keep_alive import with_sse_keep_alive
 
 from server.api.body import Incoming, Json, read_json, read_json_or_form, run
 from server.api.components import Components
+from server.api.embedding.cancellation import CLIENT_DISCONNECTED
 from server.api.error_handlers import error_response, from_event, from_vllm_response
 from server.api.grammar.constraint import check_constraints
 from server.api.grounding.chat import ground_chat, ground_chunks
@@ -31,7 +32,6 @@ from server.api.pictures.drawing import PictureRequest, picture_request
 from server.api.prompt.input_slot import contexts_of, fill_input_slots
 from server.api.prompt.inputs import (
     CACHE_HEADER,
-    CLIENT_DISCONNECTED,
     EXPERTS_HEADER,
     attachments_of,
     parse,

@@ -22,6 +22,7 @@ from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
 from server.api.body import Incoming, Json, read_json, run
+from server.api.embedding.cancellation import CLIENT_DISCONNECTED
 from server.api.error_handlers import in_openai_form, stream_message
 from server.api.grammar.constraint import check_constraints
 from server.api.grounding.ground import read_grounding
@@ -30,7 +31,6 @@ from server.api.pictures.drawing import picture_request
 from server.api.pictures.response_items import input_text, take_tool, with_item, with_size
 from server.api.prompt.input_slot import contexts_of, fill_input_slots
 from server.api.prompt.inputs import (
-    CLIENT_DISCONNECTED,
     attachments_of,
     parse,
 )

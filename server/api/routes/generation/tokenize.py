@@ -8,10 +8,10 @@ from fastapi.responses import Response
 from vllm.entrypoints.serve.tokenize.api_router import detokenize, tokenize
 from vllm.entrypoints.serve.tokenize.protocol import DetokenizeRequest, TokenizeRequest
 
+from server.api.embedding.cancellation import CLIENT_DISCONNECTED
 from server.api.error_handlers import in_openai_form
 from server.api.limits.fields import check_parsed
 from server.api.limits.texts import check_texts
-from server.api.prompt.inputs import CLIENT_DISCONNECTED
 from server.api.state import state_of
 
 router = APIRouter()

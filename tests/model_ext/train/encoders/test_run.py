@@ -13,7 +13,7 @@ import torch
 from model_ext.imagebind.model import ImageBind
 from model_ext.imagebind.preprocess.config import PreprocessConfig
 from model_ext.train.encoders.config import EncodersConfig
-from model_ext.train.encoders.evaluate import embed
+from model_ext.train.encoders.embed import embed
 from model_ext.train.encoders.run import Aligner, train_encoders
 from model_ext.train.encoders.samples import load
 from model_ext.train.encoders.start import start_small

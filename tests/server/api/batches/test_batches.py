@@ -1,81 +1,20 @@
-"""/v1/batches with OpenAI's client, on the application with fake encoders."""
-
-import asyncio
-import io
-import json
-from collections.abc import AsyncIterator
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+"""Test /v1/batches with OpenAI's client, on the application with fake encoders."""
 
 import pytest
 
-from server.api.batches.in_process import BatchAnswer
-from server.api.batches.lines import BatchLine
-from server.api.batches.places import BatchPlaces
-from server.api.batches.results import BatchResults, ResultFile, read_results
-from server.api.batches.runner import running
 from server.api.middleware.auth import Keys, key_digest
-from server.api.state import state_of
-from server.context import BATCHES, client, key_salt
-from server.errors import Unavailable
-from server.fairness import FairShare
-from tests.server.api.routes.test_files import client_of
-from tests.server.api.test_app import answer, check_error
-from tests.server.application import Served, serve
-from tests.server.waiting import until
-
-BATCH = "/v1/batches"
-EMBEDDINGS = "/v1/embeddings"
-DONE = ("completed", "failed", "expired", "cancelled")
-
-
-@pytest.fixture
-async def served() -> AsyncIterator[Served]:
-    served = serve("first", "second", owner_batches=3, batch_requests=4, max_batch_line_bytes=500)
-    served.client.headers["authorization"] = "Bearer first"
-    served.handler.answer = answer()
-    async with served.client, running(state_of(served.app).batches):
-        yield served
-
-
-def line(custom_id: Any, body: Any, url: str = EMBEDDINGS, **changes: Any) -> str:
-    return json.dumps(
-        {"custom_id": custom_id, "method": "POST", "url": url, "body": body, **changes}
-    )
-
-
-async def upload(served: Served, *lines: str, key: str = "first", purpose: Any = "batch") -> str:
-    content = io.BytesIO("\n".join(lines).encode())
-    file = await client_of(served, key).files.create(file=("in.jsonl", content), purpose=purpose)
-    return file.id
-
-
-async def create(served: Served, file_id: str, endpoint: str = EMBEDDINGS, **more: Any) -> Any:
-    body = {"input_file_id": file_id, "endpoint": endpoint, "completion_window": "24h", **more}
-    return await served.client.post(BATCH, json=body)
-
-
-async def ended(served: Served, batch_id: str) -> Any:
-    async with asyncio.timeout(20):
-        while (await served.client.get(f"{BATCH}/{batch_id}")).json()["status"] not in DONE:
-            await asyncio.sleep(0.01)
-    return (await served.client.get(f"{BATCH}/{batch_id}")).json()
-
-
-async def rows(served: Served, file_id: str | None) -> dict[str, Any]:
-    """Return the lines of a result file by their custom_id. Fails if a custom_id occurs twice."""
-    text = (await served.client.get(f"/v1/files/{file_id}/content")).text
-    parsed = [json.loads(each) for each in text.splitlines()]
-    assert len({each["custom_id"] for each in parsed}) == len(parsed)
-    return {each["custom_id"]: each for each in parsed}
-
-
-def gate(served: Served) -> asyncio.Event:
-    """Make the fake encoders wait until the returned event is set."""
-    go = served.components.components.go
-    go.clear()
-    return go
+from tests.server.api.batches.batch_files import (
+    BATCH,
+    EMBEDDINGS,
+    create,
+    ended,
+    gate,
+    line,
+    rows,
+    upload,
+)
+from tests.server.api.exchanges import check_error, client_of
+from tests.server.application import Served
 
 
 async def test_openais_client(served: Served) -> None:
@@ -186,6 +125,13 @@ async def test_keys_have_separate_batches(served: Served) -> None:
     check_error(await create(served, batch["input_file_id"]), 404, param="input_file_id")
 
 
+def test_a_removed_key_owns_no_requests() -> None:
+    keys = Keys(["first"])
+    assert keys.valid(key_digest("first").hex()) == key_digest("first")
+    assert keys.valid(key_digest("second").hex()) is None
+    assert keys.valid("") is None
+
+
 async def test_a_key_may_have_few_unfinished_batches(served: Served) -> None:
     go = gate(served)
     file_id = await upload(served, line("a", {"input": "1"}))
@@ -195,172 +141,3 @@ async def test_a_key_may_have_few_unfinished_batches(served: Served) -> None:
     for batch in batches:
         assert (await ended(served, batch["id"]))["status"] == "completed"
     assert (await create(served, file_id)).status_code == 200
-
-
-async def test_cancelled_requests_are_in_the_error_file(served: Served) -> None:
-    go = gate(served)
-    lines = [line(str(k), {"input": str(k)}) for k in range(9)]
-    batch = (await create(served, await upload(served, *lines))).json()
-    running = state_of(served.app).running
-    await until(lambda: running.used == 4)
-    cancelled = (await served.client.post(f"{BATCH}/{batch['id']}/cancel")).json()
-    assert cancelled["status"] == "cancelling"
-    await asyncio.sleep(0.6)  # the runner looks for cancellations every 0.5 s
-    go.set()
-    batch = await ended(served, batch["id"])
-    assert batch["status"] == "cancelled"
-    assert batch["cancelling_at"] == cancelled["cancelling_at"]
-    assert len(await rows(served, batch["output_file_id"])) == 4
-    errors = await rows(served, batch["error_file_id"])
-    assert {each["error"]["code"] for each in errors.values()} == {"batch_cancelled"}
-    assert len(errors) == 5
-    response = await served.client.post(f"{BATCH}/{batch['id']}/cancel")
-    check_error(response, 400, code="batch_finished")
-
-
-async def test_an_expired_batch_keeps_its_results(
-    served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("server.api.batches.run.time", SimpleNamespace(time=lambda: 1e11))
-    lines = [line(str(k), {"input": str(k)}) for k in range(3)]
-    batch = (await create(served, await upload(served, *lines))).json()
-    batch = await ended(served, batch["id"])
-    assert batch["status"] == "expired"
-    errors = await rows(served, batch["error_file_id"])
-    assert {each["error"]["code"] for each in errors.values()} == {"batch_expired"}
-    assert len(errors) == 3
-
-
-async def test_a_full_server_is_asked_again(served: Served) -> None:
-    fake, tries = served.components.components, 0
-    decode = fake.decode
-
-    async def full(*args: Any) -> Any:
-        nonlocal tries
-        assert client() == BATCHES  # all batches together count as one client
-        tries += 1
-        if tries == 1:
-            raise Unavailable("full", code="encode_queue_full")
-        return await decode(*args)
-
-    fake.decode = full  # type: ignore[method-assign]
-    file_id = await upload(served, line("a", {"input": "1"}))
-    batch = await ended(served, (await create(served, file_id)).json()["id"])
-    assert batch["request_counts"]["completed"] == 1
-    assert tries == 2
-
-
-async def test_a_request_that_waits_has_no_place(served: Served) -> None:
-    """The batch of the other key ends while all requests of the first batch wait."""
-    fake, go = served.components.components, False
-    decode = fake.decode
-
-    async def full(modality: Any, *args: Any) -> Any:
-        if key_salt() == key_digest("first").hex() and not go:
-            raise Unavailable("full", code="encode_queue_full")
-        return await decode(modality, *args)
-
-    fake.decode = full  # type: ignore[method-assign]
-    file_id = await upload(served, *(line(str(k), {"input": str(k)}) for k in range(6)))
-    first = (await create(served, file_id)).json()
-    served.client.headers["authorization"] = "Bearer second"
-    file_id = await upload(served, line("a", {"input": "90"}), key="second")
-    other = await ended(served, (await create(served, file_id)).json()["id"])
-    assert other["request_counts"]["completed"] == 1
-    served.client.headers["authorization"] = "Bearer first"
-    counts = (await served.client.get(f"{BATCH}/{first['id']}")).json()["request_counts"]
-    assert counts == {"total": 6, "completed": 0, "failed": 0}
-    go = True
-    assert (await ended(served, first["id"]))["request_counts"]["completed"] == 6
-    assert state_of(served.app).batches._tools.places._taken == 0
-
-
-async def test_a_part_that_stays_down_is_an_error_of_the_request(
-    served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("server.api.batches.run.MAX_WAIT_S", 0.001)
-    tries = 0
-
-    async def down(*_: Any) -> Any:
-        nonlocal tries
-        tries += 1
-        raise Unavailable("down", code="encoders_unavailable")
-
-    served.components.components.decode = down  # type: ignore[method-assign]
-    file_id = await upload(served, line("a", {"input": "1"}))
-    batch = await ended(served, (await create(served, file_id)).json()["id"])
-    errors = await rows(served, batch["error_file_id"])
-    assert errors["a"]["response"]["body"]["error"]["code"] == "encoders_unavailable"
-    assert tries == 20
-
-
-async def test_a_stopped_batch_resumes_without_repeating_finished_requests(served: Served) -> None:
-    """`close` stops the runner as when a process ends, and `resume` continues as a new process
-    does.
-    """
-    runner = state_of(served.app).batches
-    decoded = served.components.components.decoded
-    lines = [line(str(k), {"input": str(k)}) for k in range(40)]
-    batch = (await create(served, await upload(served, *lines))).json()
-    await until(lambda: len(decoded) >= 10)
-    await runner.close()
-    stopped_at = len(decoded)
-    assert stopped_at < 40
-    await runner.resume()
-    batch = await ended(served, batch["id"])
-    assert batch["request_counts"] == {"total": 40, "completed": 40, "failed": 0}
-    assert len(await rows(served, batch["output_file_id"])) == 40
-    assert len(decoded) <= 40 + 4  # only requests that were running at the stop were repeated
-
-
-def test_a_removed_key_owns_no_requests() -> None:
-    keys = Keys(["first"])
-    assert keys.valid(key_digest("first").hex()) == key_digest("first")
-    assert keys.valid(key_digest("second").hex()) is None
-    assert keys.valid("") is None
-
-
-def test_results_beyond_the_limit_become_errors(tmp_path: Path) -> None:
-    files = [ResultFile.open(tmp_path / name) for name in ("output", "errors")]
-    results = BatchResults("0" * 32, *files, max_bytes=300)
-    lines = [BatchLine(number, str(number), 0, 1) for number in (1, 2)]
-    for number in (1, 2, 2):
-        results.add(lines[number - 1], BatchAnswer(200, body=b'{\n"a": 1}'))
-    results.close()
-    # A result that arrives after `close` has no effect.
-    results.add(BatchLine(3, "3", 0, 1), BatchAnswer(200))
-    (output,) = (tmp_path / "output").read_text().splitlines()
-    assert json.loads(output)["response"]["body"] == {"a": 1}
-    (error,) = (tmp_path / "errors").read_text().splitlines()
-    assert json.loads(error)["error"]["code"] == "output_too_large"
-    assert read_results(tmp_path / "output")[0] == {1}
-
-
-def test_an_incomplete_last_line_is_cut_off(tmp_path: Path) -> None:
-    """The file ends with the part of a line that a killed server wrote."""
-    path = tmp_path / "results"
-    whole = b'{"id": "batch_req_' + b"0" * 32 + b'_7", "custom_id": "a"}\n'
-    path.write_bytes(whole + whole[:40])
-    file = ResultFile.open(path)
-    assert file.numbers == {7}
-    file.append(8, whole.replace(b"_7", b"_8"))
-    file.close()
-    assert path.read_bytes() == whole + whole.replace(b"_7", b"_8")
-
-
-async def test_other_requests_take_places_away_except_the_last() -> None:
-    running = FairShare(100)
-    places = BatchPlaces(3, running)
-    for _ in range(2):
-        await places.take()
-        running.add(BATCHES)
-    running.add("interactive", 5)
-    third = asyncio.ensure_future(places.take())
-    await asyncio.sleep(0.1)
-    assert not third.done()
-    running.give_back("interactive", 5)
-    await third
-    for _ in range(3):
-        places.give_back()
-    running.add("interactive", 50)
-    await places.take()  # batches always get one place

@@ -10,9 +10,9 @@ from server.api.grammar.limits import check_grammars
 from server.api.grammar.text_size import text_size
 from server.errors import BadRequest
 from server.settings import GrammarLimits
+from tests.server.api.exchanges import HELLO, check_error
 from tests.server.api.grammar import schemas
 from tests.server.api.grammar.schemas import SCHEMAS, strict
-from tests.server.api.test_app import HELLO, check_error
 from tests.server.application import serve
 
 LIMITS = GrammarLimits()

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from model_ext.grounding.detector import Detection, Query, Takes
-from tests.server.api.test_app import check_error
+from tests.server.api.exchanges import check_error
 
 COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 

@@ -22,7 +22,7 @@ from server.api.limits.fields import (
 )
 from server.errors import BadRequest
 from server.settings import Settings
-from tests.server.api.test_app import HELLO, check_error
+from tests.server.api.exchanges import HELLO, check_error
 from tests.server.application import serve
 
 SETTINGS = Settings.load(model=Path("m"), max_n=4, max_tokens=100, max_cache_top_k=10)

@@ -8,9 +8,9 @@ import pytest
 from vllm.entrypoints.generate.base.protocol import RequestResponseMetadata
 from vllm.entrypoints.serve.engine.protocol import UsageInfo
 
-from server.api import app as application
+from server.api.middleware import stack
 from server.context import Timeline
-from tests.server.api.test_app import CHAT, HELLO, answer, image
+from tests.server.api.exchanges import CHAT, HELLO, answer, image
 from tests.server.application import Handler, Served, serve
 
 SECRET = "of-a-client"
@@ -31,7 +31,7 @@ class CountingHandler(Handler):
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     written: list[str] = []
-    monkeypatch.setattr(application, "to_standard_output", lambda: written.append)
+    monkeypatch.setattr(stack, "to_standard_output", lambda: written.append)
     return written
 
 

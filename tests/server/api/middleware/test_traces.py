@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode
 from vllm.tracing import extract_trace_headers
 
-from tests.server.api.test_app import CHAT, HELLO, answer, image
+from tests.server.api.exchanges import CHAT, HELLO, answer, image
 from tests.server.application import Handler, Served, serve
 
 CALLER = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"

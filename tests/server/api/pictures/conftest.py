@@ -20,7 +20,7 @@ from server.side.catalog import PICTURES, socket_path
 from server.side.client import SideClient
 from server.side.service import SideService
 from tests.model_ext.decoders.conftest import random_flow
-from tests.server.api.test_app import answer
+from tests.server.api.exchanges import answer
 from tests.server.application import TEXT_ONLY, Served, serve
 from tests.server.conditioning.test_conditioner import Fake, InProcess
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.server.api.exchanges import CHAT, check_error, image
 from tests.server.api.pictures.conftest import Recorder
-from tests.server.api.test_app import CHAT, check_error, image
 from tests.server.application import Served, serve
 
 TEXT = [{"role": "user", "content": [{"type": "text", "text": "90"}]}]
@@ -127,7 +127,7 @@ async def test_a_text_alone_needs_no_decoder() -> None:
     served = serve()
     async with served.client:
         body = {**BODY, "modalities": ["text"]}
-        from tests.server.api.test_app import answer
+        from tests.server.api.exchanges import answer
 
         served.handler.answer = answer()
         assert (await served.client.post(CHAT, json=body)).status_code == 200

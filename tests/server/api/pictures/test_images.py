@@ -10,8 +10,8 @@ from PIL import Image
 
 from model_ext.side import TaskError
 from server.api.pictures.drawing import MAX_TEXT_BYTES
+from tests.server.api.exchanges import check_error, image
 from tests.server.api.pictures.conftest import Recorder
-from tests.server.api.test_app import check_error, image
 from tests.server.application import Served, serve
 
 PATH = "/v1/images/generations"

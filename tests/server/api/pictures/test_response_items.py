@@ -15,8 +15,8 @@ from server.api.pictures.chat_images import with_images
 from server.api.pictures.drawing import Drawing
 from server.api.pictures.response_items import stream_item, take_tool, with_item
 from server.errors import BadRequest, Unavailable
+from tests.server.api.exchanges import check_error
 from tests.server.api.pictures.conftest import Recorder
-from tests.server.api.test_app import check_error
 from tests.server.application import Served, serve
 
 TOOL = {"type": "image_generation"}

@@ -15,7 +15,7 @@ from server.api.components import Components
 from server.conditioning.mix import normalize
 from server.conditioning.options import ImageBindOptions
 from server.settings import Settings
-from tests.server.api.test_app import check_error, image
+from tests.server.api.exchanges import check_error, image
 from tests.server.application import Served, serve
 from tests.server.conditioning.test_conditioner import EMBEDDINGS, attachment
 

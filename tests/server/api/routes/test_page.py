@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from server.api.routes.page import FOLDER
-from tests.server.api.test_app import check_error
+from tests.server.api.exchanges import check_error
 from tests.server.application import serve
 
 NAMES = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.*"))

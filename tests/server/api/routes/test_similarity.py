@@ -12,7 +12,7 @@ from cache_index.captions import Caption
 from cache_index.enhance import Array, CacheParams
 from cache_index.enhancer import EnhancedRow
 from server.conditioning.retrieve import Retriever
-from tests.server.api.test_app import check_error, image
+from tests.server.api.exchanges import check_error, image
 from tests.server.application import Served, serve
 
 

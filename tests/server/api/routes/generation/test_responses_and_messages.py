@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel
 from vllm.entrypoints.serve.engine.protocol import ErrorInfo, ErrorResponse
 
-from tests.server.api.test_app import check_error
+from tests.server.api.exchanges import check_error
 from tests.server.application import Served, serve
 
 # The fake encoders embed the text "90" as the direction at 90 degrees.

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from server.api.middleware.turns import TurnMiddleware
+from server.api.limits.turns import TurnMiddleware
 from server.context import RequestContext, client, entered
 from server.turns import Turns
 
