@@ -158,7 +158,8 @@ class Settings(BaseSettings):
     max_held_bytes: Count = 1024 * MiB
     # Maximum bytes of one multipart request, which is written to disk.
     max_upload_bytes: Count = 512 * MiB
-    max_uploads: Count = 64  # Maximum concurrent multipart requests; status 503 above it.
+    # Maximum concurrent multipart requests; further ones wait 10 s, and then get status 503.
+    max_uploads: Count = 64
     upload_folder: Path | None = None  # Folder for uploads. Default: the system's temporary folder.
     owner_files: Count = 1000  # Maximum number of files of one API key in /v1/files.
     owner_bytes: Count = 2048 * MiB  # Maximum bytes of the files of one API key.

@@ -8,6 +8,7 @@ error, prints one line and exits with status 1 or 2.
 import gc
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -23,6 +24,8 @@ from server.process.control import Parent
 
 
 def main() -> None:
+    # A thread with a client's large document then delays the event loop by at most 1 ms at a time.
+    sys.setswitchinterval(0.001)
     parent = Parent.connect()
     die_with_parent(os.getppid(), by=signal.SIGTERM)
     try:

@@ -37,6 +37,7 @@ from server.api.state import state_of
 from server.engine.exposure import api_keys
 from server.fairness import FairShare
 from server.settings import Settings
+from server.turns import Turns
 
 Engine = TypeVar("Engine")
 
@@ -125,9 +126,12 @@ def create_app(
     state = state_of(app)
     state.settings, state.args, state.components = settings, args, components
     state.grammars = None
+    state.prompt_limits = None
     state.running = FairShare(settings.max_requests)
     state.key_usage = new_usage(settings.key_requests_per_minute)
     state.held_bytes = FairShare(settings.max_held_bytes)
+    state.reading = Turns()
+    state.turns = Turns()
     state.batches = create_runner(app, settings, components.files, state.running)
     error_handlers.install(app, language_model=components.language_model)
     extend_openapi(app)

@@ -6,7 +6,6 @@ a thread.
 """
 
 import asyncio
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -16,14 +15,19 @@ from fastapi import Request
 from server.api.grammar.limits import check_grammars
 from server.api.limits.fields import check_engine_fields, check_maxima, check_values
 from server.api.state import state_of
+from server.context import client
 from server.errors import BadRequest, UnsupportedMediaType
+from server.large_json import loads
 from server.media.sources import Upload
 from server.settings import Settings
 
 Json = dict[str, Any]
 Result = TypeVar("Result")
 
-LARGE = 1 << 18  # Documents of more bytes are parsed in a thread (over a millisecond).
+# Documents of more bytes or more values are parsed in a thread. Parsing takes over a millisecond
+# per LARGE bytes, and checking up to 4 ms per MANY values.
+LARGE = 1 << 18
+MANY = 500
 REQUEST = "request"  # Name of the form field that contains the JSON.
 NOT_JSON = "the request is not JSON"
 
@@ -55,8 +59,8 @@ async def check_body(request: Request) -> None:
         document = await request.json()
     except (ValueError, RecursionError):
         raise BadRequest(NOT_JSON) from None
-    large = len(await request.body()) > LARGE
-    await run(large, check_document, json_object(document), state_of(request).settings)
+    large = is_large(await request.body())
+    await run_alone(large, request, check_document, json_object(document))
 
 
 async def read_json(request: Request) -> Incoming:
@@ -89,12 +93,16 @@ async def read_json_or_form(request: Request) -> Incoming:
 
 async def read_document(body: bytes, request: Request) -> Incoming:
     """Parse a JSON body and check its fields. Raises BadRequest."""
-    large = len(body) > LARGE
+    large = is_large(body)
     try:
-        document = await run(large, checked_json, body, state_of(request).settings)
+        document = await run_alone(large, request, checked_json, body)
     except (ValueError, RecursionError):
         raise BadRequest(NOT_JSON) from None
     return Incoming(document, large=large)
+
+
+def is_large(body: bytes) -> bool:
+    return len(body) > LARGE or body.count(b",") > MANY
 
 
 async def run(large: bool, function: Callable[..., Result], *args: Any) -> Result:
@@ -104,9 +112,25 @@ async def run(large: bool, function: Callable[..., Result], *args: Any) -> Resul
     return await asyncio.to_thread(function, *args) if large else function(*args)
 
 
+async def run_alone(
+    large: bool, request: Request, function: Callable[[Any, Settings], Result], body: Any
+) -> Result:
+    """Call `function` with the body and the settings as `run` does, but in one thread at a time.
+    Waiting requests of different clients take turns.
+
+    The functions that parse and check a document hold the interpreter's lock. Each further thread
+    that waits for this lock would delay the event loop.
+    """
+    state = state_of(request)
+    if not large:
+        return function(body, state.settings)
+    async with state.reading.turn(client()):
+        return await asyncio.to_thread(function, body, state.settings)
+
+
 def checked_json(body: bytes, settings: Settings) -> Json:
     """Raises ValueError, RecursionError, BadRequest."""
-    document = json_object(json.loads(body))
+    document = json_object(loads(body))
     check_document(document, settings)
     return document
 

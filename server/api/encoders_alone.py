@@ -67,7 +67,7 @@ def add_routes(app: FastAPI) -> None:
 
 async def reject() -> None:
     raise NotFound(
-        "this server has no language model, only encoders; use /v1/embeddings",
+        "this server has no language model, only encoders; use the route embeddings",
         code="no_language_model",
     )
 

@@ -18,6 +18,7 @@ from vllm.tool_parsers import ToolParserManager
 
 from server.api.body import check_body
 from server.api.grammar.constraint import open_checker
+from server.api.limits.texts import prompt_limits
 from server.api.routes.generation import generate, responses_and_messages, tokenize
 from server.api.state import state_of
 from server.settings import Settings
@@ -52,5 +53,6 @@ async def connected(
     """Write vLLM's request handlers and the checker of grammars into the application's state."""
     async with open_checker(engine, settings) as grammars:
         state_of(app).grammars = grammars
+        state_of(app).prompt_limits = prompt_limits(engine)
         await init_app_state(engine, app.state, args, await engine.get_supported_tasks())
         yield

@@ -8,7 +8,7 @@ at a time.
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
@@ -19,10 +19,11 @@ from starlette.requests import Request
 
 from server.context import client
 from server.errors import BadRequest, TooLarge, Unavailable, UnsupportedMediaType
-from server.fairness import FairShare
 from server.media.spool import Spool
+from server.places import Places
 
 BATCH_BYTES = 1 << 19
+WAIT_S = 10  # maximum seconds in which an upload waits for the end of others
 # Maximum number and total bytes of the headers of one part of a form.
 MAX_HEADERS, MAX_HEADER_BYTES = 8, 4096
 MAX_FILENAME = 255
@@ -256,19 +257,21 @@ class Uploads:
         """`concurrent`: the maximum number of concurrent uploads, which bounds the disk space."""
         self._folder = folder
         self._limits = limits
-        self.running = FairShare(concurrent)
+        self.running = Places(concurrent)
 
     @asynccontextmanager
     async def receive(
         self, request: Request, *, inline: frozenset[str] = frozenset()
     ) -> AsyncIterator[Form]:
-        """Read a form. Raises Unavailable when too many uploads are running, and the errors of
-        `read_form`.
+        """Read a form, after a wait if too many uploads are running. Raises Unavailable after a
+        long wait, and the errors of `read_form`.
         """
-        if not self.running.take(caller := client()):
-            raise Unavailable("too many uploads at the moment", code="too_many_uploads")
-        try:
+        async with AsyncExitStack() as held:
+            try:
+                await held.enter_async_context(self.running.place(client(), WAIT_S))
+            except TimeoutError:
+                raise Unavailable(
+                    "too many uploads at the moment", code="too_many_uploads"
+                ) from None
             async with read_form(request, self._folder, self._limits, inline=inline) as form:
                 yield form
-        finally:
-            self.running.give_back(caller)

@@ -9,9 +9,11 @@ from fastapi import FastAPI, Request
 from server.api.batches.runner import BatchRunner
 from server.api.components import Components
 from server.api.grammar.checker import GrammarChecker
+from server.api.limits.texts import PromptLimits
 from server.api.middleware.rate_limit import KeyUsage
 from server.fairness import FairShare
 from server.settings import Settings
+from server.turns import Turns
 
 
 class AppState(Protocol):
@@ -23,11 +25,14 @@ class AppState(Protocol):
     # share these objects.
     running: FairShare
     held_bytes: FairShare
+    reading: Turns  # decides which large document is read next
+    turns: Turns  # decides whose request goes on; all applications of this process share it
     batches: BatchRunner
     key_usage: dict[str, KeyUsage]  # the requests of each API key, if they are limited
 
     args: Namespace  # vLLM's parsed flags
     components: Components
+    prompt_limits: PromptLimits | None  # the size of the language model's context
     # None if structured outputs use another backend than xgrammar.
     grammars: GrammarChecker | None
     # vLLM's `init_app_state` writes the following values.

@@ -9,6 +9,7 @@ import ipaddress
 import socket
 from argparse import ArgumentParser, Namespace
 from importlib.util import find_spec
+from pathlib import Path
 
 from model_ext.experts.labels import read_labels
 from model_ext.grounding.folders import model_type
@@ -38,13 +39,22 @@ def check(settings: Settings) -> None:
     check_decoder(settings)
     if settings.state_folder is not None:
         settings.state_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for file in (settings.api_key_file, settings.metrics_key_file):
-        if file is not None:
-            from server.api.middleware.auth import read_keys
-
-            read_keys(file)
+    check_keys("--api-key-file", settings.api_key_file)
+    check_keys("--metrics-key-file", settings.metrics_key_file)
     if args.config is None and args.uds is None:
         check_port(args.host, args.port)
+
+
+def check_keys(option: str, file: Path | None) -> None:
+    """Read the file of the option, if there is one. Raises OSError, KeyFileError."""
+    if file is None:
+        return
+    from server.api.middleware.auth import read_keys
+
+    try:
+        read_keys(file)
+    except OSError as error:
+        raise OSError(f"{option} {file}: {error.strerror}") from None
 
 
 def check_side_models(settings: Settings) -> None:

@@ -150,7 +150,7 @@ def take_options(
         raise BadRequest("turns is only for requests with messages", param="imagebind.turns")
     if options.windows is not None and not windows:
         raise BadRequest(
-            "windows is only for /v1/embeddings and /v1/score", param="imagebind.windows"
+            "windows is only for the routes embeddings and score", param="imagebind.windows"
         )
     if options.picture is not None and not picture:
         raise BadRequest(
@@ -158,7 +158,7 @@ def take_options(
         )
     if options.ground and not ground:
         raise BadRequest(
-            "ground is only for /v1/chat/completions, /v1/responses and /v1/messages",
+            "ground is only for the routes chat/completions, responses and messages",
             param="imagebind.ground",
         )
     if options.experts is not None and not experts:

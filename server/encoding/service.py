@@ -38,6 +38,7 @@ from server.media.blob import DiskBlob
 from server.process.child import die_with_parent
 from server.process.control import Parent, alive, serving
 from server.process.error_message import MessageError
+from server.process.heap import trim_heap
 from server.process.local_socket import (
     accept_all,
     listen,
@@ -104,6 +105,17 @@ class EncodingService:
         finally:
             self._jobs.give_back(job.client)
 
+    async def release_memory(self) -> None:
+        """Return free memory to the system when all jobs have ended, until cancelled. The C library
+        keeps the memory of many waiting tensors otherwise, for example 1 GB after 200 videos.
+        """
+        busy = False
+        while True:
+            await asyncio.sleep(REPORT_S)
+            if busy and not self._jobs.used:
+                await asyncio.to_thread(trim_heap)
+            busy = bool(self._jobs.used)
+
     async def _send_states(self, client: socket.socket) -> None:
         zero: Vector = self._parts.zero_image
         await send(client, Packet(self._parts.hello(), zero))
@@ -156,13 +168,15 @@ async def open_and_run(parent: Parent) -> None:
     try:
         service = EncodingService(parts, parent.scratch / SOCKET)
         serving(parent.control)
-        reporter = asyncio.ensure_future(report(parts, parent.control))
+        tasks = [asyncio.ensure_future(report(parts, parent.control))]
+        tasks.append(asyncio.ensure_future(service.release_memory()))
         logger.info("encoding service: %s on %s", ", ".join(parts.modalities), parts.device)
         logger.info("resident memory of the encoding service: %d MiB", resident_bytes() >> 20)
         try:
             await service.run()
         finally:
-            reporter.cancel()
+            for task in tasks:
+                task.cancel()
     finally:
         await parts.close()
 

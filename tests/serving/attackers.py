@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,7 @@ from tests.server.media_files import media
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 CONNECTIONS = 300
 ERRORS = (OSError, httpx.HTTPError, asyncio.IncompleteReadError, ValueError)
-number = itertools.count(random.Random(os.getpid()).randrange(1 << 40))
+number = itertools.count(random.SystemRandom().randrange(1 << 40))
 
 
 class Attacker:
@@ -95,6 +96,24 @@ async def run(entry: Entry, url: str, key: str) -> None:
         await asyncio.gather(*(repeat() for _ in range(entry.clients)))
     finally:
         await each.client.aclose()
+
+
+def run_process(name: str, url: str, key: str) -> None:
+    """Run this attack or permitted load in the calling process until it is killed."""
+    global number
+    number = itertools.count(random.SystemRandom().randrange(1 << 40))  # not as in other attacks
+    asyncio.run(run((ATTACKERS | HONEST)[name], url, key))
+
+
+def by_turns(entries: dict[str, Entry]) -> list[tuple[str, Entry]]:
+    """The first attacker of each kind, then the second of each kind, and so on."""
+    seen: Counter[str] = Counter()
+    turns = []
+    for name, entry in entries.items():
+        turns.append((seen[entry.kind], name, entry))
+        seen[entry.kind] += 1
+    turns.sort(key=lambda turn: turn[0])
+    return [(name, entry) for _, name, entry in turns]
 
 
 def chat(text: str = "hello", **fields: Any) -> dict[str, Any]:
@@ -295,7 +314,7 @@ async def files_that_are_no_media(a: Attacker) -> None:
 # Attacks that only send many permitted requests, and the load (HONEST) with which they are compared
 
 
-@attacker("cancel storm", clients=32, honest="honest chats")
+@attacker("cancel storm", clients=32, honest="honest short chats")
 async def cancel_storm(a: Attacker) -> None:
     await a.post(CHAT, chat("word " * 100, max_tokens=300, ignore_eos=True), wait_s=0.1)
 
@@ -308,6 +327,27 @@ async def sixteen_choices_of_8192_tokens(a: Attacker) -> None:
 @attacker("videos", clients=200, honest="honest videos")
 async def videos_of_200_requests(a: Attacker) -> None:
     await one_video(a)
+
+
+@attacker("batches", clients=4, honest="honest completions")
+async def completions_of_64_prompts(a: Attacker) -> None:
+    prompts = [f"word {next(number)}" for _ in range(64)]  # the maximum
+    body = {"model": "any", "prompt": prompts, "max_tokens": 100, "ignore_eos": True}
+    await a.post(COMPLETIONS, body, wait_s=60)
+
+
+@attacker("batches", clients=2, honest="honest chats")
+async def batch_flood(a: Attacker) -> None:
+    body = chat(max_tokens=20, ignore_eos=True)
+    line = {"method": "POST", "url": CHAT, "body": body}
+    lines = "\n".join(json.dumps({"custom_id": str(i), **line}) for i in range(100))
+    made = await a.client.post(
+        "/v1/files", files={"file": ("b.jsonl", lines)}, data={"purpose": "batch"}
+    )
+    batch = {"input_file_id": made.json()["id"], "endpoint": CHAT, "completion_window": "1h"}
+    created = await a.client.post("/v1/batches", json=batch)
+    await asyncio.sleep(2)
+    await a.client.post(f"/v1/batches/{created.json()['id']}/cancel")
 
 
 @attacker("embeddings", clients=8, honest="honest embeddings")
@@ -325,6 +365,16 @@ async def one_chat(a: Attacker) -> None:
     await a.post(CHAT, chat(max_tokens=300, ignore_eos=True), wait_s=60)
 
 
+async def one_short_chat(a: Attacker) -> None:
+    """A request of the cancel storm with few tokens, whose answer is read to its end."""
+    await a.post(CHAT, chat("word " * 100, max_tokens=8, ignore_eos=True), wait_s=60)
+
+
+async def one_completion(a: Attacker) -> None:
+    body = {"model": "any", "prompt": f"word {next(number)}", "max_tokens": 100}
+    await a.post(COMPLETIONS, {**body, "ignore_eos": True}, wait_s=60)
+
+
 async def few_embeddings(a: Attacker) -> None:
     texts = [f"text {next(number)}" for _ in range(16)]
     await a.post("/v1/embeddings", {"model": "any", "input": texts}, wait_s=60)
@@ -332,6 +382,8 @@ async def few_embeddings(a: Attacker) -> None:
 
 HONEST = {
     "honest chats": Entry("tokens", one_chat, 32),
+    "honest short chats": Entry("cancel storm", one_short_chat, 32),
+    "honest completions": Entry("batches", one_completion, 256),
     "honest videos": Entry("videos", one_video, 8),
     "honest embeddings": Entry("embeddings", few_embeddings, 8),
 }

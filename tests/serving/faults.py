@@ -1,9 +1,9 @@
 """Measure which errors clients get, and for how long, when a process of the server ends or stops or
 the disk is full.
 
-    python -m tests.serving.faults [--model DIR]
+    python -m tests.serving.faults --model DIR
 
-Four kinds of clients send requests without a pause. The program prints one table row per fault. The
+Five kinds of clients send requests without a pause. The program prints one table row per fault. The
 server has recovered when every kind of request succeeds again without intervention. The full-disk
 fault mounts a small tmpfs, which requires root.
 """
@@ -37,7 +37,7 @@ DISK = 64 << 20
 # decoding process after 4 x 5 s of elapsed time.
 STALLS = {"stall_s": 3, "stall_restart_s": 10, "decode_timeout_s": 5}
 PICTURE = media("img_a.jpg")
-KINDS = ("text", "new image", "known image", "upload")
+KINDS = ("text", "new image", "known image", "new grammar", "upload")
 
 number = count()
 
@@ -76,6 +76,10 @@ class Clients:
         if kind == "upload":
             return await upload(client, os.urandom(100_000))
         parts: list[Any] = []
+        if kind == "new grammar":
+            outputs = {"regex": f"a{next(number)}"}
+            body = question() | {"structured_outputs": outputs}
+            return await client.post("/v1/chat/completions", json=body)
         if kind == "known image":
             parts = [{"type": "file", "file": {"file_id": self.stored}}]
         if kind == "new image":
@@ -123,11 +127,19 @@ async def kill_encoders(server: Server, scratch: Path) -> float:  # noqa: ARG001
 
 
 async def kill_engine(server: Server, scratch: Path) -> float:  # noqa: ARG001
-    return kill(engine_of(server))
+    return kill(process_of(server, "EngineCore"))
 
 
 async def kill_api(server: Server, scratch: Path) -> float:  # noqa: ARG001
     return kill(server.api_process())
+
+
+async def kill_compiler(server: Server, scratch: Path) -> float:  # noqa: ARG001
+    return kill(process_of(server, "server.api.grammar.process"))
+
+
+async def kill_tracker(server: Server, scratch: Path) -> float:  # noqa: ARG001
+    return kill(process_of(server, "resource_tracker"))
 
 
 async def stop_one_decoder(server: Server, scratch: Path) -> float:  # noqa: ARG001
@@ -138,8 +150,12 @@ async def stop_encoders(server: Server, scratch: Path) -> float:  # noqa: ARG001
     return stop(*server.children("server.encoding.service"))
 
 
+async def stop_compiler(server: Server, scratch: Path) -> float:  # noqa: ARG001
+    return stop(process_of(server, "server.api.grammar.process"))
+
+
 async def stop_engine(server: Server, scratch: Path) -> float:  # noqa: ARG001
-    return stop(engine_of(server))
+    return stop(process_of(server, "EngineCore"))
 
 
 async def stop_api(server: Server, scratch: Path) -> float:  # noqa: ARG001
@@ -176,12 +192,16 @@ FAULTS: dict[str, Fault] = {
     "a decoding process is killed": kill_one_decoder,
     "all decoding processes are killed": kill_all_decoders,
     "the encoding service is killed": kill_encoders,
+    "the grammar process is killed": kill_compiler,
+    "Python's resource tracker is killed": kill_tracker,
     "the disk is full, for 3 s": fill_disk,
     "a stored file cannot be read (the request for it: 503, then 200)": break_a_file,
-    "the engine is killed": kill_engine,
-    "the API process is killed": kill_api,
     "a decoding process is stopped (SIGSTOP)": stop_one_decoder,
     "the encoding service is stopped (SIGSTOP)": stop_encoders,
+    "the grammar process is stopped (SIGSTOP)": stop_compiler,
+    # After the following faults, the engine starts again.
+    "the engine is killed": kill_engine,
+    "the API process is killed": kill_api,
     "the engine is stopped (SIGSTOP)": stop_engine,
     "the API process is stopped (SIGSTOP)": stop_api,
 }
@@ -201,13 +221,16 @@ def send(number: signal.Signals, *pids: int) -> float:
     return time.monotonic()
 
 
-def engine_of(server: Server) -> int:
-    (pid,) = (
-        pid
-        for pid in descendants(server.process.pid)
-        if b"EngineCore" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    )
-    return pid
+def process_of(server: Server, part: str) -> int:
+    """The first process of the server, parents first, whose command line contains `part`."""
+    pids = descendants(server.process.pid)
+    return next(pid for pid in pids if part.encode() in command_line(pid))
+
+
+def command_line(pid: int) -> bytes:
+    with contextlib.suppress(OSError):  # the process has ended
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 @dataclass(frozen=True)
@@ -280,12 +303,12 @@ async def running_clients(server: Server) -> AsyncIterator[Clients]:
         await asyncio.wait([running])
 
 
-async def run(server: Server, scratch: Path, only: str) -> list[Row]:
+async def run(server: Server, scratch: Path, only: list[str]) -> list[Row]:
     print("| fault | failures of clients | seconds to recovery |\n|---|---|---|")
     rows = []
     async with running_clients(server) as clients:
         for name, fault in FAULTS.items():
-            if only not in name:
+            if only and not any(part in name for part in only):
                 continue
             rows.append(await watch(name, fault, clients, server, scratch))
             print(rows[-1], flush=True)
@@ -296,13 +319,21 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--log", type=Path, default=Path("faults.log"))
-    parser.add_argument("--only", default="", help="a part of the names of the faults to run")
+    parser.add_argument("--only", nargs="*", default=[], help="parts of the names of the faults")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, small_disk(Path(folder)) as disk:
         config = Path(folder) / "settings.yaml"
         config.write_text(json.dumps({"upload_folder": str(disk), **STALLS}))
-        with serve(options.model, options.log, "--cache=none", f"--config={config}") as server:
+        temporary = Path(folder) / "tmp"
+        temporary.mkdir()
+        flags = ("--cache=none", f"--config={config}")
+        with (
+            stops.changed_environment(TMPDIR=str(temporary)),
+            serve(options.model, options.log, *flags, start_s=stops.START_S) as server,
+        ):
             asyncio.run(run(server, disk, options.only))
+        left = stops.remains(temporary) + stops.remains(disk) or "nothing remains"
+        print(f"| the server stops after these faults | {left} | |", flush=True)
     if not options.only:
         for row in stops.run(options.model):
             print(row, flush=True)

@@ -24,6 +24,7 @@ from tests.serving.launch import Server, descendants, free_port, serve
 
 CHAT = "/v1/chat/completions"
 STREAMS = 4
+START_S = 900  # maximum seconds of a server's start on a machine that runs other programs
 Result = tuple[str, float]  # (what clients see, seconds until the server has started or ended)
 
 
@@ -34,7 +35,7 @@ def question(tokens: int = 2, **fields: object) -> dict[str, object]:
 
 def stop_with_open_streams(model: Path, folder: Path) -> Result:
     """Send SIGTERM while streams are open. The server should end after the last stream."""
-    with serve(model, folder / "log", "--cache=none") as server:
+    with serve(model, folder / "log", "--cache=none", start_s=START_S) as server:
         seen, seconds = asyncio.run(terminate(server))
         return ", ".join(f"{n} x {text}" for text, n in sorted(seen.items())), seconds
 
@@ -71,7 +72,7 @@ def read_only_home(model: Path, folder: Path) -> Result:
     try:
         with changed_environment(HOME=str(home)):
             start = time.monotonic()
-            with serve(model, folder / "log", "--cache=none") as server:
+            with serve(model, folder / "log", "--cache=none", start_s=START_S) as server:
                 seconds = time.monotonic() - start
                 server.chat(**question())  # type: ignore[arg-type]
                 return "nothing (the server starts and answers)", seconds
@@ -102,16 +103,16 @@ def two_servers_on_one_folder(model: Path, folder: Path) -> Result:
     config = folder / "settings.yaml"
     config.write_text(json.dumps({"upload_folder": str(uploads)}))
     options = ("--cache=none", f"--config={config}")
-    with serve(model, folder / "log", *options) as kept:
+    with serve(model, folder / "log", *options, start_s=START_S) as kept:
         files = {"file": ("a.jpg", media("img_a.jpg"))}
         form = {"purpose": "user_data"}
         stored = httpx.post(f"{kept.url}/v1/files", files=files, data=form).json()["id"]
-        with serve(model, folder / "log2", *options) as killed:
+        with serve(model, folder / "log2", *options, start_s=START_S) as killed:
             for pid in [killed.process.pid, *descendants(killed.process.pid)]:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         start = time.monotonic()
-        with serve(model, folder / "log3", *options):
+        with serve(model, folder / "log3", *options, start_s=START_S):
             seconds = time.monotonic() - start
             content = httpx.get(f"{kept.url}/v1/files/{stored}/content")
             count = len(list(uploads.iterdir()))

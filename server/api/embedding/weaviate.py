@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.api import error_handlers
 from server.api.limits.headers import limited_protocol
+from server.api.limits.turns import TurnMiddleware
 from server.api.middleware.admission import AdmissionMiddleware
 from server.api.middleware.body_limit import BodyLimitMiddleware
 from server.api.middleware.body_time import BodyTimeMiddleware
@@ -37,6 +38,7 @@ def create_weaviate_app(main: FastAPI) -> ASGIApp:
     state, shared = state_of(app), state_of(main)
     state.settings, state.args, state.components = shared.settings, shared.args, shared.components
     state.engine_client = shared.engine_client
+    state.reading = shared.reading
     state.vectorize_places = asyncio.Semaphore(vectorize.MAX_CONCURRENT)
     error_handlers.install(app, language_model=False)
     app.include_router(vectorize.router)
@@ -49,6 +51,7 @@ def create_weaviate_app(main: FastAPI) -> ASGIApp:
         upload_paths=(),
         max_upload_bytes=0,
     )
+    app.add_middleware(TurnMiddleware, turns=shared.turns)
     app.add_middleware(
         BodyTimeMiddleware, min_rate=settings.body_min_rate, max_s=settings.body_timeout_s
     )

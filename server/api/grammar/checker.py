@@ -31,6 +31,8 @@ START_TIMEOUT_S = 120  # The process imports torch, which is slow from a cold di
 # The limit of a compilation's elapsed time is WAIT_S plus a multiple of its limit of CPU time,
 # because the process has low priority.
 WAIT_S = 30
+# If the template process forks no child for this long, it has stalled and gets replaced.
+FORK_TIMEOUT_S = 30
 MAX_TIME_PER_CPU_TIME = 4
 MAX_ANSWER_BYTES = 1 << 16
 MAX_RESULTS = 1024  # maximum number of results in the cache
@@ -174,20 +176,35 @@ class Template:
     async def fork(self) -> socket.socket:
         """Make the template process fork a child. Returns the connection to the child.
 
-        Raises Unavailable: when the template process does not run.
+        Raises Unavailable: when the template process ends, does not start or does not respond. The
+        next call starts a new one.
         """
+        control = await self._running()
         near, far = socket.socketpair()
         near.setblocking(False)
-        with far:
-            try:
-                socket.send_fds(await self._running(), [b"f"], [far.fileno()])
-            except OSError:
-                near.close()
-                raise Unavailable("the process that compiles grammars ended") from None
-            except BaseException:
-                near.close()
-                raise
+        try:
+            with far:
+                socket.send_fds(control, [b"f"], [far.fileno()])
+            async with asyncio.timeout(FORK_TIMEOUT_S):
+                await receive(near)
+        except TimeoutError:
+            near.close()
+            logger.error("the process that compiles grammars does not respond: it is replaced")
+            await self._replace(control)
+            raise Unavailable("the process that compiles grammars does not respond") from None
+        except (EOFError, OSError):
+            near.close()
+            raise Unavailable("the process that compiles grammars ended") from None
+        except BaseException:
+            near.close()
+            raise
         return near
+
+    async def _replace(self, stalled: socket.socket) -> None:
+        """End the process that this socket controls, unless another call has already ended it."""
+        async with self._starting:
+            if self._control is stalled:
+                await self.close()
 
     async def close(self) -> None:
         if self._control is not None:

@@ -66,10 +66,11 @@ def main() -> None:
 
 
 def run_child(compiler: "Compiler", connection: socket.socket) -> None:
-    """Compile one grammar in a forked process, report whether a limit ended that process, and
-    exit.
+    """Report that this child runs, compile one grammar in a forked process, report whether a limit
+    ended that process, and exit.
     """
     try:
+        send(connection, {"forked": True})
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         parent = os.getpid()
         if (child := os.fork()) == 0:

@@ -9,6 +9,7 @@ from typing import Any, cast
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
+from server.api.limits.turns import TurnMiddleware
 from server.api.middleware.admission import AdmissionMiddleware
 from server.api.middleware.auth import OPEN_PATHS, AuthMiddleware, Keys
 from server.api.middleware.body_limit import BodyLimitMiddleware
@@ -69,6 +70,7 @@ def add_limits(app: FastAPI, is_open: Callable[[str], bool]) -> None:
         upload_paths=UPLOAD_PATHS,
         max_upload_bytes=settings.max_upload_bytes,
     )
+    app.add_middleware(TurnMiddleware, turns=state.turns)
     app.add_middleware(
         BodyTimeMiddleware, min_rate=settings.body_min_rate, max_s=settings.body_timeout_s
     )

@@ -36,7 +36,7 @@ def take_modalities(document: Json) -> bool:
     ):
         raise BadRequest(
             'modalities must be ["text"] or ["text", "image"]; for pictures without a text, use '
-            "/v1/images/generations",
+            "the route images/generations",
             param="modalities",
         )
     return "image" in modalities

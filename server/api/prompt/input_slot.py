@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import Request
 
 from server.api.body import Incoming, run
+from server.api.limits.texts import check_texts
 from server.api.state import state_of
 from server.conditioning.contexts import Contexts, take_contexts
 from server.errors import BadRequest
@@ -16,7 +17,8 @@ from server.errors import BadRequest
 async def contexts_of(
     messages: Any, where: str, incoming: Incoming, raw_request: Request
 ) -> Contexts:
-    """Take the context parts out of messages whose attachments have been removed.
+    """Check the length of all texts, and take the context parts out of messages whose attachments
+    have been removed.
 
     `where`: the request's field with the messages. Raises BadRequest.
     """
@@ -25,6 +27,7 @@ async def contexts_of(
     def starts(text: str) -> list[int]:
         return token_starts(state.engine_client.renderer.tokenizer, text)
 
+    check_texts(incoming.document, state.prompt_limits)
     contexts = Contexts(starts, state.settings.max_context_tokens)
     await run(incoming.large, partial(take_contexts, messages, contexts, where=where))
     return contexts

@@ -128,7 +128,7 @@ def new_record(request: BatchRequest, state: AppState) -> BatchRecord:
         raise BadRequest(f"endpoint must be one of {', '.join(ENDPOINTS)}", param="endpoint")
     if request.endpoint in ENGINE_ENDPOINTS and not state.components.language_model:
         raise BadRequest(
-            "this server has no language model, only encoders; use /v1/embeddings",
+            "this server has no language model, only encoders; use the route embeddings",
             param="endpoint",
             code="no_language_model",
         )

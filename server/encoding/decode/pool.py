@@ -34,10 +34,10 @@ from server.encoding.decode.frames import (
     encode_head,
     read_frame,
 )
-from server.encoding.decode.turns import Turns
 from server.errors import BadRequest, Unavailable
 from server.fairness import FairShare
 from server.media.blob import Blob, opened
+from server.turns import Turns
 
 Result = TypeVar("Result")
 

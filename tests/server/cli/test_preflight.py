@@ -72,7 +72,7 @@ def test_vllms_own_file_may_set_the_keys() -> None:
 
 
 def test_a_bad_key_file(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(OSError, match=r"--api-key-file .*: No such file"):
         check(settings(api_key_file=tmp_path / "keys"))
     (tmp_path / "keys").write_text("# none\n")
     with pytest.raises(ValueError, match="contains no API key"):

@@ -4,6 +4,8 @@ import re
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.decoders import ByteLevel as Decoder
 from tokenizers.models import BPE
@@ -83,6 +85,15 @@ def test_a_template_of_the_operators_is_not_changed(tokenizer: Any) -> None:
 @pytest.mark.parametrize("tokens", [[], ["a"]])
 def test_without_tokens_to_take_apart(tokens: list[str]) -> None:
     assert split({"a": ["aa", 1, None]}, pattern(tokens)) == {"a": ["aa", 1, None]}
+
+
+@settings(deadline=None)
+@given(st.text("<s/>|a"))
+def test_a_space_follows_the_first_character_of_each_token(text: str) -> None:
+    tokens = ["</s>", "<s>", "<|s|>", "s<s", "aa", "a"]
+    starts = {i for i in range(len(text)) for t in tokens[:-1] if text.startswith(t, i)}
+    expected = "".join(f"{each} " if i in starts else each for i, each in enumerate(text))
+    assert split(text, pattern(tokens)) == expected
 
 
 def test_keys_are_texts_too() -> None:

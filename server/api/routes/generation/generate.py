@@ -26,6 +26,7 @@ from server.api.error_handlers import error_response, from_event, from_vllm_resp
 from server.api.grammar.constraint import check_constraints
 from server.api.grounding.chat import ground_chat, ground_chunks
 from server.api.grounding.ground import GROUND_HEADER, Grounding, fetches_of, read_grounding
+from server.api.limits.texts import check_texts
 from server.api.pictures.chat_images import last_user_text, take_modalities, with_images
 from server.api.pictures.drawing import PictureRequest, picture_request
 from server.api.prompt.input_slot import contexts_of, fill_input_slots
@@ -110,6 +111,7 @@ async def answer_of(request: ChatCompletionRequest, raw_request: Request) -> Any
 @with_cancellation
 async def complete(incoming: Incoming, raw_request: Request) -> Response:
     options = take_options(incoming.document)
+    check_texts(incoming.document, state_of(raw_request).prompt_limits)
     await check_constraints(incoming.document, state_of(raw_request).grammars)
     attachments = await attachments_of(
         incoming.document.pop("attachments", []), list_parts, incoming, raw_request

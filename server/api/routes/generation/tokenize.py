@@ -11,12 +11,16 @@ from vllm.entrypoints.serve.tokenize.protocol import DetokenizeRequest, Tokenize
 from server.api.embedding.cancellation import CLIENT_DISCONNECTED
 from server.api.error_handlers import in_openai_form
 from server.api.limits.fields import check_parsed
+from server.api.limits.texts import check_texts
+from server.api.state import state_of
 
 router = APIRouter()
 
 
 @router.post("/tokenize")
 async def to_tokens(request: TokenizeRequest, raw_request: Request) -> Response:
+    texts = {name: getattr(request, name, None) for name in ("prompt", "messages")}
+    check_texts(texts, state_of(raw_request).prompt_limits)
     response = await tokenize(request, raw_request)
     return in_openai_form(response) if response else Response(status_code=CLIENT_DISCONNECTED)
 

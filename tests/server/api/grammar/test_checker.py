@@ -141,6 +141,25 @@ async def the_kernel_kills_a_compilation(checker: GrammarChecker) -> None:
     assert grammar.digest not in checker._results
 
 
+async def test_a_stalled_process_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened() as checker:
+        await checker.check(Grammar("regex", "a"), "regex")
+        stalled = checker._template._process
+        assert stalled
+        stalled.send_signal(signal.SIGSTOP)
+        monkeypatch.setattr("server.api.grammar.checker.FORK_TIMEOUT_S", 0.5)
+        waiting = []
+        for client in ("10.0.0.2", "10.0.0.3"):
+            with entered(RequestContext(b"", address=client)):
+                check = checker.check(Grammar("regex", f"b{client}"), "regex")
+                waiting.append(asyncio.ensure_future(check))
+        results = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(each) for each in results] == [Unavailable, Unavailable]
+        assert stalled.returncode == -signal.SIGKILL
+        monkeypatch.undo()
+        await checker.check(Grammar("regex", "c"), "regex")
+
+
 async def a_client_has_one_compilation_at_a_time(checker: GrammarChecker) -> None:
     """While 64 slow grammars of one client wait, another client's grammar is compiled at once.
     Without API keys, a client is an address.

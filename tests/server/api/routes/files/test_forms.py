@@ -96,7 +96,7 @@ async def test_uploads_are_gone_when_the_request_is(served: Served) -> None:
     response = await served.client.post(CHAT, files=form(request, ("a", ("a.png", b"7"))))
     assert response.status_code == 200
     assert not list(served.components.files.incoming.iterdir())
-    assert served.components.uploads.running.used == 0
+    assert served.components.uploads.running.share.used == 0
 
 
 async def test_a_form_is_for_chats_only(served: Served) -> None:

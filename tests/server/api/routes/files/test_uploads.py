@@ -68,11 +68,12 @@ async def test_what_is_no_upload(served: Served) -> None:
     check_error(await served.client.get(f"{FILES}/../../etc/passwd"), 404)
 
 
-async def test_an_upload_beyond_the_quota_is_rejected() -> None:
+async def test_an_upload_beyond_the_quota_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.api.multipart.WAIT_S", 0.01)
     served = serve(owner_files=1, max_uploads=1)
     assert (await upload(served, b"1")).status_code == 200
     check_error(await upload(served, b"1"), 400, code="quota_exceeded")
-    served.components.uploads.running.add("other")
+    served.components.uploads.running.share.add("other")
     check_error(await upload(served, b"1"), 503, code="too_many_uploads")
 
 

@@ -1,4 +1,7 @@
-"""Turns: decides which client's file gets the next free decoding process."""
+"""Turns: decides whose work comes next, if the work of several clients waits for one resource.
+
+A client is an API key or, on a server without keys, an address (context.py).
+"""
 
 import asyncio
 import heapq
@@ -10,17 +13,31 @@ from server.fairness import FairOrder
 
 
 class Turns:
-    """A lock that clients get in turn. The task that has the lock waits for a free process."""
+    """A lock that clients get in turn."""
 
     def __init__(self) -> None:
         self._order = FairOrder()
         self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
-        self._arrivals = count()  # order of files whose numbers are equal
+        self._arrivals = count()  # order of work whose numbers are equal
         self._taken = False
 
     @asynccontextmanager
     async def turn(self, client: str) -> AsyncIterator[None]:
-        """Wait until it is the turn of the client's file. The turn ends with the `with` block."""
+        """Wait until it is the turn of the client's work. The turn ends with the `with` block."""
+        await self._begin(client)
+        try:
+            yield
+        finally:
+            self._pass_on()
+
+    async def step(self, client: str) -> None:
+        """Wait until it is the client's turn. The turn ends after this iteration of the event loop,
+        so that the tasks that call this method continue one by one.
+        """
+        await self._begin(client)
+        asyncio.get_running_loop().call_soon(self._pass_on)
+
+    async def _begin(self, client: str) -> None:
         number = self._order.number(client)
         if self._taken:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -33,10 +50,6 @@ class Turns:
                 raise
         self._taken = True
         self._order.start(number, last=not self._waiting)
-        try:
-            yield
-        finally:
-            self._pass_on()
 
     def _pass_on(self) -> None:
         while self._waiting:
