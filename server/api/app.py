@@ -35,9 +35,9 @@ from server.api.routes import embeddings as embedding_routes
 from server.api.routes import files as file_routes
 from server.api.state import state_of
 from server.engine.exposure import api_keys
-from server.fairness import FairShare
+from server.fairness.share import FairShare
+from server.fairness.turns import Turns
 from server.settings import Settings
-from server.turns import Turns
 
 Engine = TypeVar("Engine")
 

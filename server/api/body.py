@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 from fastapi import Request
 
 from server.api.grammar.limits import check_grammars
+from server.api.large_json import loads
 from server.api.limits.fields import check_engine_fields, check_maxima, check_values
 from server.api.state import state_of
 from server.context import client
 from server.errors import BadRequest, UnsupportedMediaType
-from server.large_json import loads
 from server.media.sources import Upload
 from server.settings import Settings
 

@@ -19,8 +19,8 @@ from starlette.requests import Request
 
 from server.context import client
 from server.errors import BadRequest, TooLarge, Unavailable, UnsupportedMediaType
+from server.fairness.places import Places
 from server.media.spool import Spool
-from server.places import Places
 
 BATCH_BYTES = 1 << 19
 WAIT_S = 10  # maximum seconds in which an upload waits for the end of others

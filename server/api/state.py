@@ -11,9 +11,9 @@ from server.api.components import Components
 from server.api.grammar.checker import GrammarChecker
 from server.api.limits.texts import PromptLimits
 from server.api.middleware.rate_limit import KeyUsage
-from server.fairness import FairShare
+from server.fairness.share import FairShare
+from server.fairness.turns import Turns
 from server.settings import Settings
-from server.turns import Turns
 
 
 class AppState(Protocol):

@@ -27,7 +27,8 @@ from torch import Tensor
 from model_ext.conditioning import Vector
 from model_ext.imagebind.runner import Run, Runner
 from server.errors import BadRequest, RequestError, Unavailable
-from server.fairness import FairOrder, FairShare
+from server.fairness.order import FairOrder
+from server.fairness.share import FairShare
 
 logger = logging.getLogger(__name__)
 

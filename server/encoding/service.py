@@ -33,7 +33,7 @@ from server.encoding.messages import (
 )
 from server.encoding.view import answer_view
 from server.errors import Unavailable
-from server.fairness import FairShare
+from server.fairness.share import FairShare
 from server.media.blob import DiskBlob
 from server.process.child import die_with_parent
 from server.process.control import Parent, alive, serving

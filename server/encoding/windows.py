@@ -20,7 +20,7 @@ from server.encoding.decode.cut_job import CutJob
 from server.encoding.decode.frames import FrameError, read_frame
 from server.encoding.decode.pool import MediaError, worker_environment
 from server.errors import Unavailable
-from server.fairness import FairShare
+from server.fairness.share import FairShare
 from server.media.blob import Blob, MemoryBlob
 from server.settings import Settings
 

@@ -17,7 +17,7 @@ from yarl import URL
 
 from server.context import client
 from server.errors import BadRequest, TooLarge, Unavailable
-from server.fairness import FairShare
+from server.fairness.share import FairShare
 from server.media.addresses import is_public
 from server.media.blob import Blob
 from server.media.sources import Link

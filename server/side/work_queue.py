@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 
 from model_ext.side import Cancelled, SideData, SideModel, Task, TaskError
 from server.errors import BadRequest, InternalError, RequestError, Unavailable
-from server.fairness import FairOrder, FairShare
+from server.fairness.order import FairOrder
+from server.fairness.share import FairShare
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from server.api.batches.places import BatchPlaces
 from server.api.batches.run import BatchTools
 from server.api.batches.runner import BatchRunner
 from server.api.batches.store import BatchStore
-from server.fairness import FairShare
+from server.fairness.share import FairShare
 from server.media.files import FileStore
 from server.settings import Settings
 

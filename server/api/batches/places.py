@@ -2,7 +2,7 @@
 
 import asyncio
 
-from server.fairness import FairShare
+from server.fairness.share import FairShare
 
 CHECK_S = 0.05  # seconds between two checks of the number of other running requests
 

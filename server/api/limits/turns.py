@@ -1,4 +1,4 @@
-"""Let the requests of all clients go on in turn.
+"""Let the clients of the server take turns with their requests.
 
 The API process runs one event loop. A request takes milliseconds of it when it starts, and again
 when its body is complete and is parsed. If one client has many requests at these points, another
@@ -8,7 +8,7 @@ client's request waits for at most two of them, not for all of them.
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.context import client
-from server.turns import Turns
+from server.fairness.turns import Turns
 
 
 class TurnMiddleware:

@@ -12,7 +12,7 @@ from server.api.error_handlers import error_response
 from server.api.middleware.route_path import route_path
 from server.context import client
 from server.errors import Unavailable
-from server.fairness import FairShare
+from server.fairness.share import FairShare
 from server.metrics import REFUSED
 
 # The paths that use the encoders or the engine.

@@ -13,7 +13,7 @@ from server.api.error_handlers import error_response
 from server.api.middleware.route_path import route_path
 from server.context import client
 from server.errors import BadRequest, RequestError, TooLarge, Unavailable
-from server.fairness import FairShare
+from server.fairness.share import FairShare
 
 
 class BodyLimitMiddleware:

@@ -35,9 +35,9 @@ from server.encoding.decode.frames import (
     read_frame,
 )
 from server.errors import BadRequest, Unavailable
-from server.fairness import FairShare
+from server.fairness.share import FairShare
+from server.fairness.turns import Turns
 from server.media.blob import Blob, opened
-from server.turns import Turns
 
 Result = TypeVar("Result")
 

@@ -13,7 +13,7 @@ from server.api import body
 from server.api.body import is_large, read_document
 from server.context import RequestContext, entered
 from server.errors import BadRequest
-from server.turns import Turns
+from server.fairness.turns import Turns
 
 SMALL = {"stop": ["a"] * 9, "text": "x" * 100_000}
 MANY = {"stop": {"a": list(range(600))}}

@@ -8,7 +8,7 @@ from server.api.middleware.auth import key_digest
 from server.api.state import state_of
 from server.context import BATCHES, key_salt
 from server.errors import Unavailable
-from server.fairness import FairShare
+from server.fairness.share import FairShare
 from tests.server.api.batches.batch_files import BATCH, create, ended, line, upload
 from tests.server.application import Served
 

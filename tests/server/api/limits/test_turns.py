@@ -1,11 +1,13 @@
-"""Requests of several clients go on in turn: at their start, and when their bodies are complete."""
+"""Several clients take turns with their requests: when a request starts, and when its body is
+complete.
+"""
 
 import asyncio
 from typing import Any
 
 from server.api.limits.turns import TurnMiddleware
 from server.context import RequestContext, client, entered
-from server.turns import Turns
+from server.fairness.turns import Turns
 
 
 async def test_requests_start_and_read_their_bodies_in_turn() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from prometheus_client import REGISTRY
 
 from server.api.middleware.admission import AdmissionMiddleware
-from server.fairness import FairShare
+from server.fairness.share import FairShare
 
 CHAT = "/v1/chat/completions"
 

@@ -8,7 +8,7 @@ import pytest
 from server.api.middleware.body_limit import BodyLimitMiddleware
 from server.context import RequestContext, entered
 from server.errors import Unavailable
-from server.fairness import FairShare
+from server.fairness.share import FairShare
 
 CHAT, UPLOAD = "/v1/chat/completions", "/v1/files"
 FORM = [(b"content-type", b"multipart/form-data; boundary=x")]

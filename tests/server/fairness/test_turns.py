@@ -2,7 +2,7 @@
 
 import asyncio
 
-from server.turns import Turns
+from server.fairness.turns import Turns
 
 
 async def steps(turns: Turns, clients: str) -> str:

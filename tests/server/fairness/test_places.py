@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from server.places import Places
+from server.fairness.places import Places
 
 
 async def order(places: Places, clients: str) -> str:

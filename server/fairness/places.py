@@ -1,14 +1,11 @@
-"""Places: units of a limit (fairness.FairShare) for which the work of clients waits.
-
-A client is an API key or, on a server without keys, an address (context.py).
-"""
+"""Places: units of a limit (FairShare) for which the work of clients waits."""
 
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from server.fairness import FairShare
+from server.fairness.share import FairShare
 
 
 class Places:

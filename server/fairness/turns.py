@@ -1,7 +1,4 @@
-"""Turns: decides whose work comes next, if the work of several clients waits for one resource.
-
-A client is an API key or, on a server without keys, an address (context.py).
-"""
+"""Turns: decides whose work comes next, if the work of several clients waits for one resource."""
 
 import asyncio
 import heapq
@@ -9,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
 
-from server.fairness import FairOrder
+from server.fairness.order import FairOrder
 
 
 class Turns:

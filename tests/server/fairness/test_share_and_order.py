@@ -5,7 +5,8 @@ clients.
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.fairness import FairOrder, FairShare
+from server.fairness.order import FairOrder
+from server.fairness.share import FairShare
 
 
 def taken(share: FairShare, client: str) -> int:

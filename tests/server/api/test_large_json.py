@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server import large_json
-from server.large_json import LONG, loads, long_strings
+from server.api import large_json
+from server.api.large_json import LONG, loads, long_strings
 
 TEXTS = st.text(
     st.sampled_from('ab"\\/\n\u00e9\u20ac\U0001f600\ud83d\ude00,:{}[]0-.e'), max_size=30
