@@ -5,6 +5,7 @@ This module does not depend on the modality.
 
 import ast
 import re
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ def read_exact(data: bytes, max_elements: int) -> NDArray[Any]:
 
 
 def _header(data: bytes) -> Header:
-    """Parse the magic bytes, version, header length and header (a Python dict in ASCII)."""
+    """Parse the magic bytes, version, header length and header."""
     if not data.startswith(MAGIC):
         raise DecodeError("this is not a .npy file")
     wide = data[6:7] != b"\x01"  # from version 2 on, the length has four bytes
@@ -64,8 +65,14 @@ def _header(data: bytes) -> Header:
     end = begin + int.from_bytes(data[8:begin], "little")
     if end > len(data) or end - begin > MAX_HEADER:
         raise DecodeError(DAMAGED)
+    return *_fields(data[begin:end]), end
+
+
+@lru_cache(maxsize=64)  # many files have equal headers, and the parser is slow
+def _fields(text: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Parse the header, a Python dict in ASCII. Returns shape, Fortran order and dtype."""
     try:
-        header = ast.literal_eval(data[begin:end].decode("ascii"))
+        header = ast.literal_eval(text.decode("ascii"))
         descr, fortran, shape = header["descr"], header["fortran_order"], header["shape"]
     except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError):
         raise DecodeError(DAMAGED) from None
@@ -73,4 +80,4 @@ def _header(data: bytes) -> Header:
         raise DecodeError("the .npy file must hold real numbers")
     if type(shape) is not tuple or not all(type(n) is int and n >= 0 for n in shape):
         raise DecodeError(DAMAGED)
-    return shape, bool(fortran), np.dtype(descr), end
+    return shape, bool(fortran), np.dtype(descr)

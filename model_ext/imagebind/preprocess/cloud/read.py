@@ -45,10 +45,11 @@ def read_cloud(data: bytes, limits: Limits, notes: Notes, *, min_points: int = 1
         raise DecodeError("point clouds as .pt files are not accepted: save as .npy or .ply")
     notes["format"] = name
     cloud = READERS[name](data, limits.cloud_file_points)
-    finite = np.isfinite(cloud).all(axis=1)
-    if not finite.all():
-        notes["dropped_rows"] = int((~finite).sum())
-        cloud = cloud[finite]
+    finite = np.isfinite(cloud)
+    if not finite.all():  # the check of each row is slower
+        rows = finite.all(axis=1)
+        notes["dropped_rows"] = int((~rows).sum())
+        cloud = cloud[rows]
     if len(cloud) < min_points:
         raise DecodeError(f"the point cloud has fewer than {min_points} points")
     if len(cloud) > limits.cloud_points:
