@@ -33,7 +33,8 @@ SAVE_S = 5
 TAIL_BYTES = 8000
 PLUGIN_GROUP, PLUGIN = "vllm.general_plugins", "model_ext.plugin:register"
 TOTAL_S = 540  # Time limit of all steps together on a GPU.
-SLOWER = 6  # On a machine without a GPU, the time limits are multiplied by this factor.
+# Time limits are multiplied by this factor on a machine without a GPU.
+SLOWER = 6
 
 
 @dataclass(frozen=True, slots=True)

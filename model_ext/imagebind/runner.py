@@ -1,8 +1,8 @@
 """Run batches on the device of the encoders: directly on a CPU, asynchronously on a GPU.
 
 On a GPU, `stage` copies a sample from pinned memory while an earlier batch runs. `start` enqueues a
-batch behind the running batch, and a copy of its result to pinned memory. Only `Run.result` waits
-for the GPU.
+batch and the copy of its result to pinned memory; both begin when the running batch has ended. Only
+`Run.result` waits for the GPU.
 
 Shapes: B samples, D embedding.
 """

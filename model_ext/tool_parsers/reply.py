@@ -192,7 +192,8 @@ class Reply:
 
     def _answer(self) -> bool:
         text = self._text.lstrip()
-        if ANSWER.startswith(text):  # also keeps the complete mark, because a space may follow it
+        # Wait for more text, also if the mark is complete, because a space may follow the mark.
+        if ANSWER.startswith(text):
             return False
         if text.startswith(ANSWER):
             text = text[len(ANSWER) :].removeprefix(" ")

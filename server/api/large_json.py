@@ -94,4 +94,4 @@ def end_of_piece(body: bytes, position: int, end: int) -> int:
         is_inside = body[cut] & 0xC0 == 0x80  # a continuation byte of UTF-8
         if not is_inside and b"\\" not in body[cut - ESCAPES : cut]:
             return cut
-    raise ValueError("the string consists of escapes")
+    raise ValueError("no place to cut the string, because it has an escape everywhere")

@@ -183,7 +183,9 @@ class EncodingClient:
 
 
 async def receive(service: socket.socket) -> Packet:
-    """Read one packet. Raises OSError when the service closes the connection, and MessageError."""
+    """Read one packet. Raises OSError: when the service closes the connection. Raises MessageError:
+    when the packet is not a message of the service.
+    """
     data = await asyncio.get_running_loop().sock_recv(service, MAX_PACKET)
     if not data:
         raise ConnectionResetError

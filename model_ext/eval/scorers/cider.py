@@ -29,9 +29,7 @@ def cider_raw(answers: Sequence[str], references: Sequence[Sequence[str]]) -> li
 
 
 def cider_ptb(answers: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
-    """Return each item's score, 0 to 10, after tokenisation like that of the Penn Treebank (strict
-    score).
-    """
+    """Return each item's strict score, 0 to 10. Words are separated as in the Penn Treebank."""
     return cider(answers, references, ptb_tokens)
 
 

@@ -80,8 +80,8 @@ def drawings_of(config: DetectorConfig, teacher: ImageBind) -> Samples:
 
 
 class DetectorTrainer:
-    """The model, its optimiser and the drawings. The random numbers of a step depend only on the
-    step's number and the seed.
+    """Trains the model on scenes that it composes of drawings. The random numbers of a step depend
+    only on the step's number and the seed, so that a resumed run equals an uninterrupted one.
     """
 
     def __init__(

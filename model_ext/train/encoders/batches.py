@@ -31,8 +31,8 @@ class Batches:
     ) -> None:
         self.samples = samples
         self.rows = {modality: stored.rows() for modality, stored in samples.items()}
-        # Every key needs pictures, with which other samples are aligned, and a sample of another
-        # modality.
+        # Each key needs at least one picture and one sample of another modality, which is aligned
+        # with the picture.
         others = set().union(*(rows for name, rows in self.rows.items() if name != "vision"))
         self.keys = sorted(self.rows["vision"].keys() & others if others else self.rows["vision"])
         if len(self.keys) < 2:

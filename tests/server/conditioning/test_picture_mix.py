@@ -27,7 +27,8 @@ from tests.server.media_files import MEDIA
 
 GOLDENS = load_file(MEDIA.parent / "golden" / "image_embeds.safetensors")
 COMBOS = json.loads((MEDIA.parent / "golden/index.json").read_text())["visual"]["combos"]
-# Inputs without a record: every other modality, clips, and a negative weight.
+# Mixes for which the released model recorded no value: other modalities, sounds and videos of
+# several clips, and negative weights.
 MIXES = [
     [("video_a.mp4", 1.0)],
     [("depth", 1.0), ("thermal", 2.0)],

@@ -51,7 +51,9 @@ def parts(path: Path) -> tuple[str, str, str]:
 
 
 def lossless(modality: str, content: str, name: str) -> bytes:
-    """Return a file with the data from which the format `name` was made."""
+    """Return the original, lossless file from which the committed file of the format `name` was
+    made.
+    """
     if modality == "audio":
         file = io.BytesIO()
         soundfile.write(file, waveform(content), RATE, "FLOAT", format="WAV")
