@@ -9,8 +9,8 @@ from tests.test_layers import FILES, imports
 TRAIN = Path("model_ext/train")
 # For each subfolder, the subfolders that its modules may import.
 ALLOWED = {
-    **{"lm": set[str](), "data": {"lm"}, "encoders": set[str]()},
-    **{"decoder": {"encoders"}, "detector": {"encoders"}},
+    **{"lm": set[str](), "data": {"lm"}, "loop": set[str](), "encoders": {"loop"}},
+    **{"decoder": {"encoders", "loop"}, "detector": {"encoders", "loop"}},
 }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from model_ext.imagebind.preprocess.container import is_video
+from model_ext.imagebind.preprocess.container import container, is_video
 from tests.model_ext.imagebind.preprocess.containers import avi, grey_frames, matroska
 
 SESSION = (
@@ -27,7 +27,12 @@ def test_containers_on_the_list(media: Path) -> None:
     assert is_video(matroska(frames, [0, 100], 200))
     assert is_video(b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81\x01\x42\x82\x84webm\x42\x87\x81\x02")
     assert is_video(b"\x00\x00\x00\x08wide\x00\x00\x00\x08mdat")
-    assert is_video(transport_stream(5))
+
+
+def test_a_transport_stream_is_read_by_another_decoder() -> None:
+    assert container(transport_stream(5)) == "mpegts"
+    assert container(transport_stream(4)) != "mpegts"
+    assert not is_video(transport_stream(5))
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,11 @@ def original(modality: str, content: str) -> Tensor:
     return decode(modality, lossless(modality, content, "")).tensor
 
 
+def stretched(content: str) -> Tensor:
+    """Return the first frame (3, 224, 224) of the lossless video of the stretched picture."""
+    return decode("video", lossless("video", content, "3gp")).tensor[1, :, 0]
+
+
 @pytest.fixture(scope="module")
 def encoders() -> ImageBind:
     return load_encoders(prepare.HERE / prepare.ENCODERS, {"vision", "audio", "point"})
@@ -122,6 +127,7 @@ def test_a_file_is_decoded_like_its_original(path: Path) -> None:
     sample = decode(sniff(data[:8192]) or "", data)
     assert sample.modality == modality
     other = "b" if content == "a" else "a"
+    pair = (content, other)
     if modality == "point" and name not in SAMPLED:
         expected = expected_points(content, name)
         np.testing.assert_allclose(sample.tensor.numpy(), expected, rtol=0, atol=1e-5)
@@ -132,8 +138,9 @@ def test_a_file_is_decoded_like_its_original(path: Path) -> None:
         return
     if modality == "video":
         # Compare the first frame of the first clip (middle crop) with the picture that this frame
-        # shows.
-        tensors = sample.tensor[1, :, 0], original("image", content), original("image", other)
+        # shows. H.263 (3gp) has a fixed size, to which the picture was stretched.
+        shown = [stretched(each) if name == "3gp" else original("image", each) for each in pair]
+        tensors = sample.tensor[1, :, 0], *shown
     else:
         tensors = sample.tensor, original(modality, content), original(modality, other)
     bound = 0.98
