@@ -118,7 +118,7 @@ def test_a_file_that_is_too_large_is_not_uploaded(tab: Tab, tmp_path: Path) -> N
 
 def test_a_recorded_sound_and_a_picture_of_the_camera(tab: Tab) -> None:
     tab.page.get_by_role("button", name="Record").click()
-    tab.wait("parseFloat(document.querySelector('.clock').textContent) >= 0.5")
+    tab.wait("parseFloat(document.querySelector('.clock')?.textContent) >= 0.5")
     tab.page.get_by_role("button", name="Stop and use").click()
     tab.page.wait_for_selector(".card")
     tab.page.get_by_role("button", name="Camera").click()

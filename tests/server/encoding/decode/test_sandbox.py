@@ -80,7 +80,7 @@ def test_a_crash_writes_no_memory_to_disk() -> None:
 def test_no_program_can_give_privileges() -> None:
     result = run("""
         sandbox.never_gain_privileges()
-        print("NoNewPrivs:\t1\n" in open("/proc/self/status").read())
+        print("NoNewPrivs:\\t1\\n" in open("/proc/self/status").read())
     """)
     assert result.stdout == "True\n"
 
