@@ -58,7 +58,9 @@ def test_tokens_are_counted(client: anthropic.Anthropic) -> None:
     messages: Any = [{"role": "user", "content": "Describe the scene in detail."}]
     count = client.messages.count_tokens(model="any", messages=messages).input_tokens
     usage = client.messages.create(model="any", max_tokens=1, messages=messages).usage
-    assert count == usage.input_tokens + (usage.cache_read_input_tokens or 0)
+    # Anthropic's usage counts tokens of the prefix cache separately.
+    cached = (usage.cache_creation_input_tokens or 0) + (usage.cache_read_input_tokens or 0)
+    assert count == usage.input_tokens + cached
 
 
 def test_errors_are_typed(client: anthropic.Anthropic) -> None:
