@@ -25,8 +25,9 @@ from model_ext.side import Json, SideData, Task, TaskError, stop_if_cancelled
 MAX_FRAMES = 8  # Maximum number of pictures in one call of the detector.
 # Maximum number of detections of a frame; those with the highest scores are kept.
 MAX_DETECTIONS = 2000
-# Size of the pictures with which the GPU memory of a batch is measured. 2000 is the maximum side of
-# a view. Grounding DINO scales pictures of this shape to its maximum, 800 x 1333 pixels.
+# Size of the pictures with which the GPU memory of a batch is measured at the start. The server
+# scales larger pictures down to 2000 pixels. Grounding DINO scales a picture of this shape to the
+# largest size that it processes, 800 x 1333 pixels.
 PROBE = (1200, 2000, 3)
 
 

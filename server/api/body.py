@@ -25,7 +25,7 @@ Json = dict[str, Any]
 Result = TypeVar("Result")
 
 # Documents of more bytes or more values are parsed in a thread. Parsing takes over a millisecond
-# per LARGE bytes, and checking up to 4 ms per MANY values.
+# per LARGE bytes, and checking up to a millisecond per MANY values.
 LARGE = 1 << 18
 MANY = 500
 REQUEST = "request"  # Name of the form field that contains the JSON.

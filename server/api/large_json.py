@@ -1,7 +1,8 @@
 """Parse large JSON without delaying other threads.
 
-`json.loads` holds the interpreter's lock until it returns: 27 ms for a text of 20 MB. During this
-time, the event loop waits. `loads` decodes long strings in pieces, and returns the same value.
+`json.loads` holds the interpreter's lock until it returns: tens of milliseconds for a text of 20
+MB. During this time, the event loop waits. `loads` decodes long strings in pieces, and returns the
+same value.
 """
 
 import json

@@ -43,7 +43,8 @@ def pattern(tokens: Collection[str]) -> re.Pattern[str]:
     for token in tokens:
         if len(token) > 1:
             rests[token[0]].append(re.escape(token[1:]))
-    # A pattern that begins with a literal is searched 400 times as fast as one with a lookbehind.
+    # A pattern that begins with a literal is searched over 100 times as fast as one that begins
+    # with a lookbehind.
     firsts = [f"{re.escape(first)}(?={'|'.join(rest)})" for first, rest in rests.items()]
     return re.compile("|".join(firsts) or "(?!)")
 

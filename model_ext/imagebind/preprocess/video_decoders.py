@@ -1,5 +1,5 @@
-"""Choose the decoder of a video. decord reads mp4/mov, matroska/webm, avi and mpegts. PyAV reads
-all other containers, and the files on which decord fails.
+"""Choose the decoder of a video. decord reads mp4/mov, matroska/webm and avi. PyAV reads all
+other containers, and the files on which decord fails.
 """
 
 from collections.abc import Callable

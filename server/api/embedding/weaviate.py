@@ -16,13 +16,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.api import error_handlers
 from server.api.limits.headers import limited_protocol
-from server.api.limits.turns import TurnMiddleware
-from server.api.middleware.admission import AdmissionMiddleware
-from server.api.middleware.body_limit import BodyLimitMiddleware
-from server.api.middleware.body_time import BodyTimeMiddleware
 from server.api.middleware.context import ContextMiddleware
-from server.api.middleware.rate_limit import RateLimitMiddleware
 from server.api.middleware.request_id import RequestIdMiddleware
+from server.api.middleware.stack import add_limits
 from server.api.routes import vectorize
 from server.api.state import state_of
 from server.engine.exposure import weaviate_address
@@ -42,27 +38,8 @@ def create_weaviate_app(main: FastAPI) -> ASGIApp:
     state.vectorize_places = asyncio.Semaphore(vectorize.MAX_CONCURRENT)
     error_handlers.install(app, language_model=False)
     app.include_router(vectorize.router)
-    settings = state.settings
-    app.add_middleware(
-        BodyLimitMiddleware,
-        # A body may be as large as an upload, because a request may contain a thousand pictures.
-        max_bytes=settings.max_upload_bytes,
-        held=shared.held_bytes,
-        upload_paths=(),
-        max_upload_bytes=0,
-    )
-    app.add_middleware(TurnMiddleware, turns=shared.turns)
-    app.add_middleware(
-        BodyTimeMiddleware, min_rate=settings.body_min_rate, max_s=settings.body_timeout_s
-    )
-    if settings.max_requests:
-        app.add_middleware(AdmissionMiddleware, running=shared.running)
-    if settings.key_requests_per_minute or settings.key_concurrent:
-        app.add_middleware(
-            RateLimitMiddleware,
-            per_minute=settings.key_requests_per_minute,
-            concurrent=settings.key_concurrent,
-        )
+    # A body may be as large as an upload, because a request may contain a thousand pictures.
+    add_limits(app, shared, max_body_bytes=state.settings.max_upload_bytes)
     app.add_middleware(ContextMiddleware, text_only=state.components.text_only)
     app.add_middleware(RequestIdMiddleware)
     # Wrap the whole application, because its outermost middleware writes the responses with status

@@ -15,11 +15,11 @@ from server.api.middleware.auth import OPEN_PATHS, AuthMiddleware, Keys
 from server.api.middleware.body_limit import BodyLimitMiddleware
 from server.api.middleware.body_time import BodyTimeMiddleware
 from server.api.middleware.context import ContextMiddleware
-from server.api.middleware.rate_limit import RateLimitMiddleware
+from server.api.middleware.rate_limit import UNLIMITED, KeyUsage, RateLimitMiddleware
 from server.api.middleware.request_id import RequestIdMiddleware
 from server.api.middleware.request_log import RequestLogMiddleware, to_standard_output
 from server.api.routes import audio, page
-from server.api.state import state_of
+from server.api.state import AppState, state_of
 
 # Multipart bodies to these paths are streamed to disk.
 UPLOAD_PATHS = ("/v1/files", "/v1/chat/completions", *audio.PATHS)
@@ -35,7 +35,15 @@ def add_middleware(app: FastAPI, args: Namespace, keys: Keys, metrics_keys: Keys
         return path in OPEN_PATHS or (settings.page and page.is_page(path))
 
     add_operator_middleware(app, args.middleware)
-    add_limits(app, is_open)
+    add_limits(
+        app,
+        state,
+        max_body_bytes=settings.max_body_bytes,
+        upload_paths=UPLOAD_PATHS,
+        max_upload_bytes=settings.max_upload_bytes,
+        usage=state.key_usage,
+        is_open=is_open,
+    )
     app.add_middleware(AuthMiddleware, keys=keys, metrics_keys=metrics_keys, is_open=is_open)
     if settings.request_log:
         app.add_middleware(RequestLogMiddleware, write=to_standard_output())
@@ -59,16 +67,28 @@ def add_middleware(app: FastAPI, args: Namespace, keys: Keys, metrics_keys: Keys
     app.add_middleware(RequestIdMiddleware)
 
 
-def add_limits(app: FastAPI, is_open: Callable[[str], bool]) -> None:
-    """Add the limits of requests: their bodies, their number, and the limits of each API key."""
-    state = state_of(app)
+def add_limits(
+    app: FastAPI,
+    state: AppState,
+    *,
+    max_body_bytes: int,
+    upload_paths: Sequence[str] = (),
+    max_upload_bytes: int = 0,
+    usage: dict[str, KeyUsage] | None = None,
+    is_open: Callable[[str], bool] = UNLIMITED.__contains__,
+) -> None:
+    """Add the limits of requests: their bodies, their number, and the limits of each API key.
+
+    `state`: has what all applications of this process share. `usage`, `is_open`: as for
+    RateLimitMiddleware.
+    """
     settings = state.settings
     app.add_middleware(
         BodyLimitMiddleware,
-        max_bytes=settings.max_body_bytes,
+        max_bytes=max_body_bytes,
         held=state.held_bytes,
-        upload_paths=UPLOAD_PATHS,
-        max_upload_bytes=settings.max_upload_bytes,
+        upload_paths=upload_paths,
+        max_upload_bytes=max_upload_bytes,
     )
     app.add_middleware(TurnMiddleware, turns=state.turns)
     app.add_middleware(
@@ -81,7 +101,7 @@ def add_limits(app: FastAPI, is_open: Callable[[str], bool]) -> None:
             RateLimitMiddleware,
             per_minute=settings.key_requests_per_minute,
             concurrent=settings.key_concurrent,
-            usage=state.key_usage,
+            usage=usage,
             is_open=is_open,
         )
 

@@ -69,8 +69,8 @@ def test_torch_files_are_refused_unless_asked_for(
 def test_too_few_and_too_many_points(name: str, limits: Limits) -> None:
     with pytest.raises(DecodeError, match="fewer than 41 points"):
         read_points(FORMATS[name](), PreprocessConfig(min_points=41), limits)
-    # For an array, the reader limits the numbers, to 16 per point, and not the rows. The test
-    # therefore needs a lower limit to reject the array.
+    # The reader of arrays does not count rows. It accepts 16 numbers for each permitted point, so
+    # only a lower limit rejects this array.
     few = 2 if "npy" in name else 39
     with pytest.raises(DecodeError, match=r"more than (39 points|\d+ elements)"):
         read_points(FORMATS[name](), PreprocessConfig(), Limits(cloud_file_points=few))
