@@ -28,8 +28,8 @@ class BindDetectorConfig(BaseModel):
     model_type: str = Field(default=MODEL_TYPE, pattern=f"^{MODEL_TYPE}$")
     side: int = Field(default=192, gt=0, le=4096, multiple_of=32)  # Side of the square in pixels.
     # Channels of the network at 1/4, 1/8, 1/16 and 1/32 of the square's side.
-    channels: tuple[int, int, int, int] = (24, 48, 96, 128)
-    head_channels: int = Field(default=64, gt=0)
+    channels: tuple[int, int, int, int] = (32, 64, 128, 192)
+    head_channels: int = Field(default=96, gt=0)
     max_boxes: int = Field(default=30, gt=0, le=1000)  # maximum number of boxes in one picture
     min_objectness: float = Field(default=0.05, ge=0, le=1)
     margin: float = Field(

@@ -53,7 +53,7 @@ class ProposalNetwork(nn.Module):
             Block(quarter),
         )
         self.stages = nn.ModuleList(
-            [stage(quarter, eighth, 2), stage(eighth, sixteenth, 2), stage(sixteenth, last, 1)]
+            [stage(quarter, eighth, 2), stage(eighth, sixteenth, 3), stage(sixteenth, last, 3)]
         )
         self.laterals = nn.ModuleList(nn.Conv2d(c, head_channels, 1) for c in channels[1:])
         self.context = nn.Linear(last, head_channels)
@@ -77,8 +77,8 @@ class ProposalNetwork(nn.Module):
             larger = F.interpolate(merged, levels[index].shape[2:], mode="nearest")
             merged = larger + self.laterals[index](levels[index])
         merged = self.merge(F.relu(merged))
-        logits = self.objectness(merged).flatten(1)
-        raw = self.distances(merged).flatten(2).transpose(1, 2)
+        logits = self.objectness(merged).float().flatten(1)
+        raw = self.distances(merged).float().flatten(2).transpose(1, 2)
         distances = UNIT * raw.clamp(-4, 3.2).exp()
         middle = centers(pictures.shape[-1], pictures.device)
         return logits, torch.cat([middle - distances[..., :2], middle + distances[..., 2:]], -1)

@@ -50,8 +50,9 @@ def read_image(
 
 
 def normalize(rgb: Tensor) -> Tensor:
-    """Normalise 8-bit pixels (3, S, S) to float32."""
-    return (rgb.float() / 255 - MEAN[:, None, None]) / STD[:, None, None]
+    """Normalise 8-bit pixels (3, S, S) or (B, 3, S, S) to float32."""
+    mean, deviation = (each.to(rgb.device)[:, None, None] for each in (MEAN, STD))
+    return (rgb.float() / 255 - mean) / deviation
 
 
 def pixels(

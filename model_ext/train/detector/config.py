@@ -18,8 +18,9 @@ class DetectorConfig(BaseModel):
 
     # `out`: the folder for checkpoints, logs and the folder `detector` with the trained weights.
     out: Path
-    # `train_list`: a JSON Lines file. Each line has key, modality and path. Pictures of drawings
-    # have an alpha channel.
+    # `train_list`: a JSON Lines file. Each line has key, modality, and path or text. Pictures of
+    # drawings have an alpha channel. The embedding of a key is the mean over its texts, or, without
+    # texts, over its drawings. A larger `weight` (default 1) draws a key more often.
     train_list: Path
     # `validation_list`: pictures, and queries of any modality with the same keys. The curves from
     # cosines to probabilities are fitted to this list. The weights are not trained on it.
@@ -29,7 +30,8 @@ class DetectorConfig(BaseModel):
 
     steps: Count
     batch: Count = 16  # Number of scenes in a step.
-    crops: Count = 2  # Maximum number of crops of a scene that the picture encoder learns from.
+    # Number of crops that the picture encoder learns from in a step, per scene.
+    crops: Count = 2
     learning_rate: Positive = 1e-3
     # The picture encoder's learning rate is multiplied by this factor, because it is trained
     # already.
@@ -39,8 +41,10 @@ class DetectorConfig(BaseModel):
     max_grad_norm: Positive = 5.0
     side: Annotated[int, Field(gt=0, multiple_of=32)] = 192  # Side of a scene in pixels.
     max_drawings: Count = 8  # Maximum number of drawings in a scene.
+    backgrounds: Count = 96  # Number of stored textures. Each scene varies and mixes them.
     image_side: Count = 96  # Side of a stored drawing in pixels.
     seed: int = 0
+    device: str = "cpu"  # "cuda" trains on the first GPU, in bfloat16 and float32.
     threads: Count | None = None
     save_seconds: Positive = 240
 

@@ -1,9 +1,10 @@
 """Train the detector, write its checkpoints, and write its folder.
 
 Each step composes new scenes. The proposal network learns the scenes' boxes. The picture encoder
-starts as a copy of the model's picture encoder. It learns to give the crop of a drawing the same
-embedding that the model's encoder gives the drawing alone (distillation). Training runs in a single
-process. The same command resumes an interrupted run from its last checkpoint.
+starts as a copy of the model's picture encoder. It learns to give the crop of a drawing an
+embedding whose similarities to the embeddings of all names are those of the drawing's own name, and
+which is close to the one that the model's encoder gives the drawing alone (distillation). Training
+runs in a single process. The same command resumes an interrupted run from its last checkpoint.
 Shapes: B scenes, C crops, D embedding.
 """
 
@@ -11,25 +12,23 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Generator, Tensor, nn
 
 from model_ext.grounding.bind.config import BindDetectorConfig
-from model_ext.grounding.bind.crops import crops
+from model_ext.grounding.bind.crops import sampled_crops
 from model_ext.grounding.bind.detector import BindDetector
-from model_ext.grounding.boxes import Letterbox
 from model_ext.imagebind.model import ImageBind
 from model_ext.imagebind.preprocess.config import PreprocessConfig
-from model_ext.imagebind.preprocess.image import normalize
-from model_ext.imagebind.subset import load_encoders
+from model_ext.imagebind.subset import load_encoders, read_config
+from model_ext.train.detector.batches import Composer, SceneBatch
 from model_ext.train.detector.calibrate import calibrate
 from model_ext.train.detector.config import DetectorConfig
 from model_ext.train.detector.loss import proposal_loss
-from model_ext.train.detector.scenes import Scene, compose
+from model_ext.train.detector.names import Names, name_vectors
+from model_ext.train.encoders.batches import generator
 from model_ext.train.encoders.embed import embed
-from model_ext.train.encoders.samples import Samples, load
+from model_ext.train.encoders.samples import Samples, key_weights, load, read_list
 from model_ext.train.errors import TrainError
 from model_ext.train.loop.schedule import learning_rate
 from model_ext.train.loop.steps import run_steps
@@ -42,54 +41,85 @@ def train_detector(config: DetectorConfig, until: int | None = None) -> Path:
 
     Raises TrainError: when a file or a setting is invalid.
     """
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    torch.manual_seed(config.seed)
-    teacher = load_encoders(config.encoders, ["vision"])
-    drawings = drawings_of(config, teacher)
-    trainer = DetectorTrainer(config, new_detector(config, teacher), teacher, drawings)
+    trainer = open_trainer(config)
     run_steps(trainer, config, until)
-    model = trainer.model.eval()
+    model = trainer.model.cpu().eval()
     if config.validation_list is not None:
         model.config = calibrate(model, config)
     model.save(config.out / "detector")
     return config.out / "detector"
 
 
-def new_detector(config: DetectorConfig, teacher: ImageBind) -> BindDetector:
-    """Make a detector: a random proposal network and a copy of the teacher's picture encoder."""
-    sizes = BindDetectorConfig(side=config.side, encoder=json.loads(teacher.config.to_json()))
+def open_trainer(config: DetectorConfig) -> "DetectorTrainer":
+    """Read the drawings and the encoders, and start a detector: a random proposal network and a
+    copy of the model's picture encoder.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    modalities = {"vision", "text"} & set(read_config(config.encoders).modalities)
+    teacher = load_encoders(config.encoders, modalities | {"vision"})
+    drawings, texts = drawings_of(config, teacher)
+    vision = load_encoders(config.encoders, ["vision"])
+    sizes = BindDetectorConfig(side=config.side, encoder=json.loads(vision.config.to_json()))
     model = BindDetector(sizes)
-    model.encoder.load_state_dict(teacher.state_dict())
-    return model
+    model.encoder.load_state_dict(vision.state_dict())
+    names = name_vectors(drawings.keys, embed(teacher, "vision", drawings.data), texts)
+    return DetectorTrainer(config, model, drawings, names)
 
 
-def drawings_of(config: DetectorConfig, teacher: ImageBind) -> Samples:
-    """Read the training drawings (M, 4, s, s), except those with a key in `omit`."""
-    sizes = PreprocessConfig.of(teacher.config)
-    store = config.out / "samples"
-    samples = load(config.train_list, ["vision"], store, sizes, config.image_side).get("vision")
+def drawings_of(config: DetectorConfig, teacher: ImageBind) -> tuple[Samples, dict[str, Tensor]]:
+    """Read the training drawings (M, 4, s, s), except those with a key in `omit`, and the unit
+    embeddings of the texts of each key.
+    """
+    sizes, store = PreprocessConfig.of(teacher.config), config.out / "samples"
+    samples = load(config.train_list, teacher.modalities, store, sizes, config.image_side)
+    pictures = samples.get("vision")
     rows = (
         []
-        if samples is None
-        else [row for row, key in enumerate(samples.keys) if key not in config.omit]
+        if pictures is None
+        else [row for row, key in enumerate(pictures.keys) if key not in config.omit]
     )
-    if samples is None or not rows:
+    if pictures is None or not rows:
         raise TrainError(f"{config.train_list}: no pictures to train with")
-    return Samples(samples.data[rows], tuple(samples.keys[row] for row in rows))
+    drawings = Samples(pictures.data[rows], tuple(pictures.keys[row] for row in rows))
+    if "text" not in samples:
+        return drawings, {}
+    vectors = embed(teacher, "text", samples["text"].data)
+    return drawings, {key: vectors[own] for key, own in samples["text"].rows().items()}
+
+
+def drawing_weights(config: DetectorConfig, drawings: Samples) -> Tensor:
+    """Return how often each drawing (M,) is used: the weight of its key, shared by its drawings."""
+    weights, rows = key_weights(read_list(config.train_list)), drawings.rows()
+    return torch.tensor([weights[key] / len(rows[key]) for key in drawings.keys])
 
 
 class DetectorTrainer:
     """Trains the model on scenes that it composes of drawings. The random numbers of a step depend
-    only on the step's number and the seed, so that a resumed run equals an uninterrupted one.
+    only on the step's number and the seed, so that a resumed run on a CPU equals an uninterrupted
+    one.
     """
 
     def __init__(
-        self, config: DetectorConfig, model: BindDetector, teacher: ImageBind, drawings: Samples
+        self, config: DetectorConfig, model: BindDetector, drawings: Samples, names: Names
     ) -> None:
-        self.config, self.model = config, model
-        self.drawings = drawings.data.numpy()
-        self.targets = embed(teacher, "vision", drawings.data)
+        self.config = config
+        self.device = torch.device(config.device)
+        self.model = model.to(self.device)
+        if self.device.type == "cuda":
+            # Convolutions are faster in this memory format.
+            self.model.proposals.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.names = names.to(self.device)
+        self.composer = Composer(
+            drawings.data,
+            drawing_weights(config, drawings),
+            config.side,
+            config.max_drawings,
+            config.backgrounds,
+            self.device,
+            config.seed,
+        )
         self.optimizer = torch.optim.AdamW(
             [
                 {"params": list(model.proposals.parameters()), "factor": 1.0},
@@ -106,55 +136,53 @@ class DetectorTrainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
         self.model.train()
-        rng = np.random.default_rng([config.seed, step])
-        scenes = [
-            compose(self.drawings, rng, config.side, config.max_drawings)
-            for _ in range(config.batch)
-        ]
-        pictures = [picture_of(scene) for scene in scenes]
-        squares = [Letterbox.of(p.shape[1], p.shape[2], config.side).apply(p) for p in pictures]
-        logits, boxes = self.model.proposals(torch.stack(squares))
-        truth = [torch.from_numpy(scene.boxes) for scene in scenes]
-        objectness, box, overlap = proposal_loss(logits, boxes, truth, config.side)
-        distance = self._distance(scenes, pictures, rng)
-        loss = objectness + box + distance
+        g = generator(config.seed, step)
+        scenes = self.composer.compose(config.batch, g)
+        half = self.device.type == "cuda"
+        crops, drawings = self._crops(scenes, g)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            logits, boxes = self.model.proposals(scenes.pictures)
+            vectors = self._embed(crops)
+        objectness, box, overlap = proposal_loss(logits, boxes, scenes.boxes, config.side)
+        divergence, distance = self.names.losses(vectors.float(), drawings)
+        loss = objectness + box + divergence + distance
         self.optimizer.zero_grad()
         torch.autograd.backward(loss)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.max_grad_norm)
         self.optimizer.step()
-        return {
-            "loss": loss.item(),
-            "loss/objectness": objectness.item(),
-            "loss/boxes": box.item(),
-            "loss/embedding": distance.item(),
-            "overlap": overlap.item(),
-            "grad_norm": norm.item(),
-            "lr": rate,
+        numbers = {
+            "loss": loss,
+            "loss/objectness": objectness,
+            "loss/boxes": box,
+            "loss/names": divergence,
+            "loss/embedding": distance,
+            "overlap": overlap,
+            "grad_norm": norm,
         }
+        values = torch.stack([each.detach() for each in numbers.values()]).tolist()
+        return dict(zip(numbers, values, strict=True)) | {"lr": rate}
 
-    def _distance(
-        self, scenes: list[Scene], pictures: list[Tensor], rng: np.random.Generator
-    ) -> Tensor:
-        """Compute the mean of 1 - cosine between the embeddings of crops and those of their
-        drawings.
+    def _crops(self, scenes: SceneBatch, g: Generator) -> tuple[Tensor, Tensor]:
+        """Cut crops (C, 3, s, s) of boxes whose sides are shifted at random. Returns them with the
+        drawings (C,) that they show. The boxes are drawn with replacement, so that all steps have
+        the same shapes.
         """
-        cut, targets = [], []
+        rows, slots = scenes.filled.nonzero(as_tuple=True)
+        count = self.config.crops * self.config.batch if len(rows) else 0
+        chosen = torch.randint(max(1, len(rows)), (count,), generator=g).to(self.device)
+        rows, slots = rows[chosen], slots[chosen]
+        own = scenes.boxes[rows, slots]
+        noise = SHIFT * torch.randn(own.shape, generator=g).to(self.device)
+        shifted = own + noise * (own[:, 2:] - own[:, :2]).repeat(1, 2)
         size = self.model.encoder.config.vision.image_size  # type: ignore[union-attr]
-        for scene, picture in zip(scenes, pictures, strict=True):
-            chosen = rng.permutation(len(scene.boxes))[: self.config.crops]
-            if not len(chosen):
-                continue
-            own = scene.boxes[chosen]
-            sides = np.tile(own[:, 2:] - own[:, :2], 2)
-            shifted = own + rng.normal(0, SHIFT, own.shape) * sides
-            shifted[:, 2:] = np.maximum(shifted[:, 2:], shifted[:, :2] + 2)
-            margin = self.model.config.margin
-            cut.append(crops(picture, torch.from_numpy(shifted.astype(np.float32)), margin, size))
-            targets += [scene.drawings[index] for index in chosen]
-        if not cut:
-            return torch.zeros(())
-        vectors = self.model.encoder.unit("vision", torch.cat(cut))
-        return (1 - F.cosine_similarity(vectors, self.targets[targets])).mean()
+        crops = sampled_crops(scenes.pictures, rows, shifted, self.model.config.margin, size)
+        return crops, scenes.drawings[rows, slots]
+
+    def _embed(self, crops: Tensor) -> Tensor:
+        """Compute unit embeddings (C, D). There are no crops if no drawing had a place."""
+        if not len(crops):
+            return crops.new_zeros(0, self.model.embedding_dim)
+        return self.model.encoder.unit("vision", crops)
 
     def state(self) -> dict[str, Any]:
         return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
@@ -162,8 +190,3 @@ class DetectorTrainer:
     def load_state(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-
-
-def picture_of(scene: Scene) -> Tensor:
-    """Return the normalised pixels (3, H, W) of a scene."""
-    return normalize(torch.from_numpy(scene.picture.copy()).permute(2, 0, 1))

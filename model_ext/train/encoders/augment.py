@@ -38,7 +38,7 @@ def pictures(stored: Tensor, size: int, frames: int, g: Generator) -> Tensor:
     moves = chance((len(stored),), 0.3, g)[:, None, None]
     end = torch.where(moves, start + 0.35 * (_camera(len(stored), g) - start), start)
     bent = _bends(len(stored), size, g)
-    colors = _color_maps(len(stored), g)
+    colors = color_maps(len(stored), g)
     ground = _grounds(len(stored), g)
     # Multiply by alpha before interpolating, so that the colours of transparent pixels have no
     # effect.
@@ -91,7 +91,7 @@ def _bends(count: int, size: int, g: Generator) -> Tensor:
     return fine.permute(0, 2, 3, 1)
 
 
-def _color_maps(count: int, g: Generator) -> Tensor:
+def color_maps(count: int, g: Generator) -> Tensor:
     """Return random affine transformations of colours (B, 3, 4): saturation, mixed channels,
     contrast and brightness.
     """

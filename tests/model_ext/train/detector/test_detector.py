@@ -15,7 +15,7 @@ from model_ext.train.detector import calibrate
 from model_ext.train.detector.calibrate import best_threshold, fit
 from model_ext.train.detector.config import DetectorConfig
 from model_ext.train.detector.loss import assign, proposal_loss
-from model_ext.train.detector.run import train_detector
+from model_ext.train.detector.run import open_trainer, train_detector
 from model_ext.train.detector.scenes import MAX_COVERED, compose
 from model_ext.train.detector.textures import HELD_OUT, TEXTURES, background
 from model_ext.train.errors import TrainError
@@ -121,25 +121,31 @@ def test_textures_have_values_from_0_to_1(texture: object) -> None:
 
 
 def test_a_cell_learns_the_smallest_box_whose_middle_is_near() -> None:
-    boxes = torch.tensor([[0, 0, 64, 64], [24, 24, 40, 40.0]])
-    cells, index = assign(boxes, 64)
-    near = dict(zip(cells.tolist(), index.tolist(), strict=True))
+    boxes = torch.tensor([[0, 0, 64, 64], [24, 24, 40, 40.0], [0, 0, 0, 0]])
+    (near,) = assign(boxes[None], 64)
     assert near[3 * 8 + 3] == 1  # The cell at (28, 28).
     assert near[3 * 8 + 2] == 0  # The cell at (20, 28) is too far from the small box's middle.
-    assert assign(boxes[:0], 64)[0].tolist() == []
+    assert near[0] == -1  # A box without area has no cells.
+    assert (assign(boxes[None, 2:], 64) == -1).all()
+    both = assign(torch.stack([boxes, boxes[[2, 1, 0]]]), 64)
+    assert torch.equal(both[0], near)
+    assert both[1, 3 * 8 + 2] == 2
+
+
+def test_large_boxes_have_at_most_nine_cells() -> None:
+    (near,) = assign(torch.tensor([[[0, 0, 300, 310.0]]]), 320)
+    assert 4 <= int((near >= 0).sum()) <= 9
 
 
 def test_right_boxes_have_no_loss() -> None:
-    truth = torch.tensor([[8, 8, 40, 40.0]])
-    cells, _ = assign(truth, 64)
-    logits = torch.full((1, 64), -20.0)
-    logits[0, cells] = 20.0
-    boxes = truth.expand(64, 4)[None]
-    objectness, box, overlap = proposal_loss(logits, boxes, [truth], 64)
+    truth = torch.tensor([[[8, 8, 40, 40.0]]])
+    logits = torch.where(assign(truth, 64) >= 0, 20.0, -20.0)
+    boxes = truth.expand(1, 64, 4)
+    objectness, box, overlap = proposal_loss(logits, boxes, truth, 64)
     assert float(objectness) < 1e-3
     assert float(box) == pytest.approx(0, abs=1e-6)
     assert float(overlap) == pytest.approx(1)
-    none, zero, _ = proposal_loss(torch.full((1, 64), -20.0), boxes, [truth[:0]], 64)
+    none, zero, _ = proposal_loss(torch.full((1, 64), -20.0), boxes, truth * 0, 64)
     assert float(none) < 1e-3
     assert float(zero) == 0
 
@@ -165,7 +171,7 @@ def test_a_run_learns_where_its_drawings_are(
     settings = config(
         world,
         tmp_path / "run",
-        **{"steps": 40, "batch": 4, "learning_rate": 0.003, "max_drawings": 1},
+        **{"steps": 60, "batch": 16, "learning_rate": 0.003, "max_drawings": 1},
         validation_list=world / "list.jsonl",
     )
     folder = train_detector(settings)
@@ -174,6 +180,17 @@ def test_a_run_learns_where_its_drawings_are(
     assert last > first + 0.08
     calibration = BindDetector.from_folder(folder).config.calibration
     assert set(calibration) == {"image", "text"}
+
+
+def test_a_step_without_drawings_changes_no_embedding(world: Path, tmp_path: Path) -> None:
+    """An invisible drawing gets no place, so that there are no boxes and no crops."""
+    trainer = open_trainer(config(world, tmp_path / "run"))
+    trainer.composer.drawings.zero_()
+    before = [each.clone() for each in trainer.model.encoder.parameters()]
+    numbers = trainer.step(1)
+    assert numbers["loss/embedding"] == numbers["loss/names"] == numbers["loss/boxes"] == 0
+    after = trainer.model.encoder.parameters()
+    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
 
 
 def test_omitted_keys_and_missing_pictures(world: Path, tmp_path: Path) -> None:
