@@ -48,6 +48,7 @@ class DecoderConfig(BaseModel):
     noise: Annotated[float, Field(ge=0)] = 0.5
     drop: Share = 0.1  # share of samples without a condition; guidance needs such samples
     seed: int = 0
+    device: str = "cpu"  # "cuda" trains on the first GPU.
     threads: Count | None = None
     save_seconds: Positive = 120
 

@@ -11,6 +11,7 @@ Shapes: M pictures, V views, A embeddings of a picture, B samples, D embedding, 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Generator, Tensor
@@ -32,7 +33,7 @@ FINER = 2  # a view is made with a side of FINER * S pixels, and is then average
 @dataclass(frozen=True)
 class DrawingData:
     """Views (M, V, 3, S, S) uint8, unit embeddings (M, A, D), the rows of each key's pictures, and
-    the weight of each key.
+    the weight of each key. Views and embeddings are on the device that trains.
     """
 
     views: Tensor
@@ -41,32 +42,42 @@ class DrawingData:
     weights: Tensor
     noise: float
 
+    @cached_property
+    def counts(self) -> Tensor:
+        """The number of pictures of each key."""
+        return torch.tensor([len(rows) for rows in self.rows])
+
+    @cached_property
+    def table(self) -> Tensor:
+        """The rows of each key, repeated to the largest number of pictures of a key."""
+        most = int(self.counts.max())
+        return torch.tensor([(rows * most)[:most] for rows in self.rows])
+
     def batch(self, size: int, g: Generator) -> tuple[Tensor, Tensor]:
         """Draw pictures (B, 3, S, S) in [-1, 1] and their conditions, unit vectors (B, D)."""
-        keys = torch.multinomial(self.weights, size, replacement=True, generator=g).tolist()
-        draws = torch.rand(size, generator=g).tolist()
-        targets = [
-            self.rows[k][int(u * len(self.rows[k]))] for k, u in zip(keys, draws, strict=True)
-        ]
+        keys = torch.multinomial(self.weights, size, replacement=True, generator=g)
+        draws = torch.rand(size, generator=g).double()
+        targets = self.table[keys, (draws * self.counts[keys]).long()]
         views = torch.randint(self.views.shape[1], (size,), generator=g)
-        pictures = self.views[targets, views].float() / 127.5 - 1
+        device = self.views.device
+        pictures = self.views[targets.to(device), views.to(device)].float() / 127.5 - 1
         return pictures, self._conditions(keys, g)
 
-    def _conditions(self, keys: list[int], g: Generator) -> Tensor:
+    def _conditions(self, keys: Tensor, g: Generator) -> Tensor:
         """Mix the embeddings of each key's pictures at random. At a low temperature, one picture
         has almost the whole weight.
         """
-        most = max(len(rows) for rows in self.rows)
-        rows = torch.tensor([(self.rows[k] * most)[:most] for k in keys])
-        real = torch.tensor([[n < len(self.rows[k]) for n in range(most)] for k in keys])
+        rows, device = self.table[keys], self.embeddings.device
+        real = torch.arange(rows.shape[1]) < self.counts[keys, None]
         view = torch.randint(self.embeddings.shape[1], rows.shape, generator=g)
         sharpness = torch.exp(uniform((len(keys), 1), 0.0, math.log(50), g))
         scores = torch.rand(rows.shape, generator=g) * sharpness
-        shares = torch.softmax(scores.masked_fill(~real, -math.inf), dim=1)
-        mixed = F.normalize((shares[..., None] * self.embeddings[rows, view]).sum(1), dim=-1)
+        shares = torch.softmax(scores.masked_fill(~real, -math.inf), dim=1).to(device)
+        own = self.embeddings[rows.to(device), view.to(device)]
+        mixed = F.normalize((shares[..., None] * own).sum(1), dim=-1)
         length = uniform((len(keys), 1), 0, self.noise, g)
         noise = F.normalize(torch.randn(mixed.shape, generator=g), dim=-1)
-        return F.normalize(mixed + length * noise, dim=-1)
+        return F.normalize(mixed + (length * noise).to(device), dim=-1)
 
 
 def open_data(config: DecoderConfig) -> DrawingData:
@@ -85,8 +96,8 @@ def open_data(config: DecoderConfig) -> DrawingData:
     weights = key_weights(lines)
     numbers = tqdm(range(config.embedding_views), "embed pictures", mininterval=5)
     return DrawingData(
-        _views(pictures.data, config),
-        embed_views(encoders, pictures.data, numbers, config.seed + 2),
+        _views(pictures.data, config).to(config.device),
+        embed_views(encoders, pictures.data, numbers, config.seed + 2).to(config.device),
         tuple(tuple(rows) for rows in by_key.values()),
         torch.tensor([weights[key] for key in by_key]),
         config.noise,

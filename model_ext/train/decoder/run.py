@@ -51,6 +51,9 @@ class DecoderTrainer:
         sizes = config.sizes(data.embeddings.shape[-1])
         self.flow, self.average = Flow(sizes), Flow(sizes)
         self.flow.reset()
+        self.device = torch.device(config.device)
+        self.flow.to(self.device)
+        self.average.to(self.device)
         self.optimizer = torch.optim.AdamW(
             self.flow.parameters(), lr=0.0, betas=(0.9, 0.99), weight_decay=config.weight_decay
         )
@@ -64,7 +67,8 @@ class DecoderTrainer:
         g = generator(self.config.seed + 3, 0)
         picks = torch.multinomial(weights, MAX_PICTURES, replacement=True, generator=g)
         views = torch.randint(self.data.views.shape[1], (MAX_PICTURES,), generator=g)
-        pictures = self.data.views[rows[picks], views].float() / 127.5 - 1
+        stored = self.data.views[rows[picks].to(self.device), views.to(self.device)]
+        pictures = stored.float() / 127.5 - 1
         mean, basis, deviation = principal(pictures.flatten(1), self.config.components)
         # With few pictures, most components have deviation 0. The minimum avoids a division by
         # zero.
@@ -86,11 +90,11 @@ class DecoderTrainer:
         g = generator(config.seed, step)
         pictures, directions = self.data.batch(config.batch, g)
         dropped = torch.rand((config.batch, 1), generator=g) < config.drop
-        directions = directions.masked_fill(dropped, 0)
+        directions = directions.masked_fill(dropped.to(self.device), 0)
         x = self.flow.components_of(pictures)
         time_ = torch.sigmoid(1.2 * torch.randn(config.batch, generator=g) - 0.4)
-        time_ = time_.clamp(max=MAX_TIME)
-        noise = torch.randn(x.shape, generator=g)
+        time_ = time_.clamp(max=MAX_TIME).to(self.device)
+        noise = torch.randn(x.shape, generator=g).to(self.device)
         x_t = time_[:, None] * x + (1 - time_[:, None]) * noise
         error = (self.flow(x_t, time_, directions) - x) / self.flow.residual_scale(time_)
         # Errors of large components have a larger weight, because they are more visible.
