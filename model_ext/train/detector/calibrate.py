@@ -47,7 +47,8 @@ class SceneBoxes:
 def calibrate(model: BindDetector, config: DetectorConfig) -> BindDetectorConfig:
     """Return the detector's configuration with a curve for each modality, and with a threshold.
 
-    Raises TrainError: when the validation list has no pictures or no queries.
+    Raises TrainError: when the validation list has no pictures or no queries, or the detector finds
+    no boxes.
     """
     if config.validation_list is None:
         raise TrainError("validation_list: required to calibrate the detector")
@@ -68,7 +69,10 @@ def calibrate(model: BindDetector, config: DetectorConfig) -> BindDetectorConfig
 
 
 def find_things(model: BindDetector, pictures: Samples, config: DetectorConfig) -> list[SceneBoxes]:
-    """Compose scenes, and find the boxes in them. Omits scenes in which the detector finds none."""
+    """Compose scenes, and find the boxes in them. Omits scenes in which the detector finds none.
+
+    Raises TrainError: when it finds none in all scenes.
+    """
     rng = np.random.default_rng(SEED)
     drawings = pictures.data.numpy()
     scenes = []
@@ -78,6 +82,8 @@ def find_things(model: BindDetector, pictures: Samples, config: DetectorConfig) 
         names = _names(boxes, torch.from_numpy(scene.boxes), keys)
         if len(boxes):
             scenes.append(SceneBoxes(vectors, objectness, names, keys))
+    if not scenes:
+        raise TrainError("the detector finds no boxes in the validation scenes: train it longer")
     return scenes
 
 

@@ -213,3 +213,11 @@ def test_a_curve_and_a_threshold_separate_two_classes() -> None:
     assert 0.3 < best_threshold(cosines.astype(np.float32), same) < 0.5
     with pytest.raises(TrainError):
         fit(cosines.astype(np.float32), np.zeros(1100, bool))
+
+
+def test_a_detector_that_finds_nothing_cannot_be_calibrated(world: Path, tmp_path: Path) -> None:
+    settings = config(world, tmp_path / "run", validation_list=world / "list.jsonl")
+    model = open_trainer(settings).model.eval()
+    model.config = model.config.model_copy(update={"min_objectness": 1.0})
+    with pytest.raises(TrainError, match="no boxes"):
+        calibrate.calibrate(model, settings)
