@@ -22,6 +22,7 @@ from model_ext.decoders.picture_decoder import (
     SettingsError,
 )
 from model_ext.decoders.unclip import MULTIPLE, UnclipDecoder
+from model_ext.device import choose_device
 from model_ext.errors import ConfigError
 from model_ext.side import Json, SideData, Task, TaskError, stop_if_cancelled
 from model_ext.weights.errors import ConvertError
@@ -118,8 +119,7 @@ def load(folder: Path, device: str, threads: int, max_batch: int, max_pixels: in
     Raises ConfigError: when the folder is neither, its decoder's library is not installed, or the
     GPU has too little memory.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device(device)
     if not folder.is_dir():
         raise ConfigError(f"--decoder {folder}: no such folder")
     if (folder / PIPELINE_FILE).is_file():

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
+from model_ext.device import choose_device
 from model_ext.errors import ConfigError
 from model_ext.hub_folder import check_classifier, load_model, load_part
 from model_ext.side import Json, SideData, Task, TaskError, stop_if_cancelled
@@ -106,8 +107,7 @@ def load(
 
     Raises ConfigError: when the folder has none.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device(device)
     path = Path(folder)
     check_classifier(path)
     try:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from model_ext.device import choose_device
 from model_ext.grounding.detector import Detection, Detector, Query
 from model_ext.grounding.folders import open_detector
 from model_ext.grounding.nouns import NounParser
@@ -125,8 +126,7 @@ def load(
 
     Raises ConfigError, OSError, ImportError.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device(device)
     torch.set_num_threads(threads)
     detector = open_detector(Path(folder), device)
     parser = None

@@ -187,6 +187,7 @@ def embed_all(settings: "Settings", files: list[tuple[Path, str]]) -> list[tuple
     """Embed the files. Returns (path, modality, unit vector (D,) in float32) for each file."""
     import torch
 
+    from model_ext.device import choose_device
     from model_ext.errors import ConfigError
     from model_ext.imagebind.config import ENCODER_OF
     from model_ext.imagebind.dtype import choose_dtype, torch_dtype
@@ -195,7 +196,7 @@ def embed_all(settings: "Settings", files: list[tuple[Path, str]]) -> list[tuple
     from model_ext.imagebind.preprocess.errors import DecodeError
     from model_ext.imagebind.preprocess.registry import decode
     from model_ext.imagebind.subset import load_encoders
-    from server.encoding.components import ENCODERS, choose_device
+    from server.encoding.components import ENCODERS
 
     device = choose_device(settings.encode_device)
     try:

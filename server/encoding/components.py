@@ -16,6 +16,7 @@ from torch import Tensor
 
 from model_ext.conditioning import Vector
 from model_ext.config import has_language_model, read_document
+from model_ext.device import choose_device
 from model_ext.errors import ConfigError
 from model_ext.imagebind import dummy
 from model_ext.imagebind.config import Dtype
@@ -156,13 +157,6 @@ def zero_length(model: ImageBind) -> float:
     weight = next(model.encoder("vision").parameters())
     zeros = torch.zeros(1, 3, size, size, device=weight.device)
     return float(model.prenorm("vision", zeros).norm())
-
-
-def choose_device(setting: str) -> str:
-    """Choose the device of the encoders. `auto`: a GPU if there is one, else the CPU."""
-    if setting != "auto":
-        return setting
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def decode_settings(settings: Settings) -> DecodeSettings:

@@ -18,6 +18,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from model_ext.device import choose_device
 from model_ext.imagebind.model import ImageBind
 from model_ext.imagebind.preprocess.config import PreprocessConfig
 from model_ext.train.decoder.config import DecoderConfig
@@ -95,9 +96,10 @@ def open_data(config: DecoderConfig) -> DrawingData:
     by_key = pictures.rows()
     weights = key_weights(lines)
     numbers = tqdm(range(config.embedding_views), "embed pictures", mininterval=5)
+    device = choose_device(config.device)
     return DrawingData(
-        _views(pictures.data, config).to(config.device),
-        embed_views(encoders, pictures.data, numbers, config.seed + 2).to(config.device),
+        _views(pictures.data, config).to(device),
+        embed_views(encoders, pictures.data, numbers, config.seed + 2).to(device),
         tuple(tuple(rows) for rows in by_key.values()),
         torch.tensor([weights[key] for key in by_key]),
         config.noise,

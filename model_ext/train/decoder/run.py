@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from model_ext.decoders.flow import Flow
 from model_ext.decoders.flow_file import save_flow
+from model_ext.device import choose_device
 from model_ext.train.decoder.config import DecoderConfig
 from model_ext.train.decoder.data import DrawingData, open_data
 from model_ext.train.encoders.batches import generator
@@ -51,7 +52,7 @@ class DecoderTrainer:
         sizes = config.sizes(data.embeddings.shape[-1])
         self.flow, self.average = Flow(sizes), Flow(sizes)
         self.flow.reset()
-        self.device = torch.device(config.device)
+        self.device = torch.device(choose_device(config.device))
         self.flow.to(self.device)
         self.average.to(self.device)
         self.optimizer = torch.optim.AdamW(

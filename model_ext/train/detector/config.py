@@ -44,7 +44,8 @@ class DetectorConfig(BaseModel):
     backgrounds: Count = 96  # Number of stored textures. Each scene varies and mixes them.
     image_side: Count = 96  # Side of a stored drawing in pixels.
     seed: int = 0
-    device: str = "cpu"  # "cuda" trains on the first GPU, in bfloat16 and float32.
+    # `device`: "auto" trains on the first GPU, if there is one. A GPU also uses bfloat16.
+    device: str = "auto"
     threads: Count | None = None
     save_seconds: Positive = 240
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
+from model_ext.device import choose_device
 from model_ext.grounding.bind.config import BindDetectorConfig
 from model_ext.grounding.bind.crops import sampled_crops
 from model_ext.grounding.bind.detector import BindDetector
@@ -105,7 +106,7 @@ class DetectorTrainer:
         self, config: DetectorConfig, model: BindDetector, drawings: Samples, names: Names
     ) -> None:
         self.config = config
-        self.device = torch.device(config.device)
+        self.device = torch.device(choose_device(config.device))
         self.model = model.to(self.device)
         if self.device.type == "cuda":
             # Convolutions are faster in this memory format.

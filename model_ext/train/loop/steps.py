@@ -78,6 +78,6 @@ def _save(trainer: Trainer, path: Path, step: int) -> None:
 
 def _restore(trainer: Trainer, path: Path) -> int:
     """Load a checkpoint and return the next step. Does not run code in the file."""
-    state: dict[str, Any] = torch.load(path, weights_only=True)
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     trainer.load_state(state)
     return int(state["step"])

@@ -19,6 +19,7 @@ from cache_index.errors import CacheError
 from cache_index.folder import INPUTS, begin_or_resume, locked, write_whole
 from cache_index.shards import ShardWriter
 from model_ext.config import read_sections
+from model_ext.device import choose_device
 from model_ext.imagebind.dtype import choose_dtype
 from server.cli.bulk.embedder import BulkEmbedder, BulkRequest, opened_embedder
 from server.cli.bulk.inputs import count_and_fingerprint, items
@@ -26,7 +27,6 @@ from server.cli.bulk.output import check_output, write_output
 from server.cli.bulk.place import BulkItem
 from server.cli.bulk.rows import Failures, Rows, RowSink
 from server.conditioning.open_cache import encoder_of
-from server.encoding.components import choose_device
 from server.settings import Settings
 
 ROWS_PER_SHARD = 512  # maximum number of rows that a killed run loses

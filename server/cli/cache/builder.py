@@ -20,6 +20,7 @@ from cache_index.folder import INPUTS, begin_or_resume, check_free, locked
 from cache_index.kinds import Target
 from cache_index.manifest import EncoderIdentity, Manifest
 from model_ext.config import read_sections
+from model_ext.device import choose_device
 from model_ext.errors import ConfigError
 from model_ext.imagebind.dtype import choose_dtype
 from model_ext.imagebind.model import TensorError
@@ -27,7 +28,6 @@ from server.cli.cache.media_features import encode_media
 from server.cli.cache.media_list import FEATURES, LIST, MediaList, read_media_list
 from server.cli.serve import load_settings
 from server.conditioning.open_cache import encoder_of
-from server.encoding.components import choose_device
 from server.errors import RequestError
 
 ERRORS = (

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from cache_index.features import open_features
 from cache_index.shards import ShardWriter
 from model_ext.conditioning import Vector
+from model_ext.device import choose_device
 from model_ext.imagebind.config import ENCODER_OF
 from model_ext.imagebind.dtype import choose_dtype
 from model_ext.imagebind.preprocess.options import ReadOptions
@@ -26,7 +27,7 @@ from model_ext.imagebind.preprocess.sniff import sniff
 from model_ext.imagebind.subset import load_encoders
 from server.cli.cache.media_list import MediaItem, MediaList, printable
 from server.encoding.batcher import Batcher
-from server.encoding.components import ENCODERS, choose_device, decode_settings, open_batcher
+from server.encoding.components import ENCODERS, decode_settings, open_batcher
 from server.encoding.decode.pool import DecodePool
 from server.errors import RequestError, TooLarge, Unavailable
 from server.media.blob import Blob, MemoryBlob

@@ -38,7 +38,7 @@ def config(world: Path, encoders: Path, tmp_path: Path) -> DecoderConfig:
         encoders=encoders,
         **{"side": 16, "components": 6, "width": 32, "blocks": 1, "condition_width": 16},
         **{"views": 3, "embedding_views": 2, "image_side": 40, "tilt": 0, "shift": 0, "zoom": 0},
-        **{"steps": 8, "batch": 16, "warmup_steps": 2, "threads": 1},
+        **{"steps": 8, "batch": 16, "warmup_steps": 2, "threads": 1, "device": "cpu"},
     )
 
 
