@@ -130,7 +130,7 @@ class Flow(nn.Module):
         """
         # Generators run on the CPU, so that a seed gives the same noise on every device.
         noise = [torch.randn(self.config.components, generator=g) for g in generators]
-        x_t = torch.stack(noise).to(self.mean)
+        x_t = self.config.temperature * torch.stack(noise).to(self.mean)
         direction = F.normalize(embeddings.to(self.mean), dim=-1)
         for number in range(steps):
             time = torch.full((len(x_t),), number / steps).to(x_t)

@@ -22,3 +22,6 @@ class FlowConfig(BaseModel):
     # Values for requests that do not set them. Guidance 1 means no guidance.
     steps: Count = 24
     guidance: Annotated[float, Field(ge=1, le=20)] = 2.0
+    # The noise from which a picture is drawn is multiplied by this factor. A smaller factor gives
+    # clearer pictures, which differ less from seed to seed.
+    temperature: Annotated[float, Field(ge=0, le=1)] = 1.0

@@ -72,7 +72,7 @@ python -m model_ext.demo.pack --run "$work/talk" --encoders "$work/pictures/enco
 rm -rf "$here/decoders/image" && mkdir -p "$here/decoders"
 cp -r "$work/decoder/decoder" "$here/decoders/image"
 python -m model_ext.demo.judge --decoder "$here/decoders/image" --encoders "$here/encoders" \
-  --data "$work/data" --train-list "$work/data/decoder.jsonl" --out "$work/judge.json"
+  --data "$work/data" --train-list "$work/data/decoder.jsonl" --out "$work/judge.json" --steps 500
 python -m model_ext.demo.prepare "$work/model"
 bindserve cache build "$work/data/features.npy" --captions "$work/data/captions.jsonl" \
   --model "$work/model" --out "$here/cache"

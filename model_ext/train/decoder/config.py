@@ -47,15 +47,18 @@ class DecoderConfig(BaseModel):
     # Maximum length of the noise that is added to a unit embedding.
     noise: Annotated[float, Field(ge=0)] = 0.5
     drop: Share = 0.1  # share of samples without a condition; guidance needs such samples
+    # How pictures are drawn (`FlowConfig`). These two keys have no effect on the training.
+    guidance: Annotated[float, Field(ge=1, le=20)] = 2.0
+    temperature: Annotated[float, Field(ge=0, le=1)] = 1.0
     seed: int = 0
-    device: str = "cpu"  # "cuda" trains on the first GPU.
+    device: str = "auto"  # "auto" trains on the first GPU, if there is one.
     threads: Count | None = None
     save_seconds: Positive = 120
 
     def sizes(self, embed_dim: int) -> FlowConfig:
         """Return the decoder's sizes for embeddings of length `embed_dim`."""
-        names = ("side", "components", "width", "blocks", "condition_width")
-        return FlowConfig(embed_dim=embed_dim, **{name: getattr(self, name) for name in names})
+        own = self.model_dump(include=set(FlowConfig.model_fields) - {"steps"})
+        return FlowConfig(embed_dim=embed_dim, **own)
 
     @classmethod
     def from_file(cls, path: Path) -> Self:

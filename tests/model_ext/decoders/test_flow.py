@@ -24,12 +24,14 @@ def test_components_describe_pictures(flow: Flow) -> None:
     torch.testing.assert_close(flow.components_of(pictures), x, rtol=0, atol=1e-5)
 
 
-def test_a_sample_follows_the_straight_path(flow: Flow) -> None:
+@pytest.mark.parametrize("temperature", [1.0, 0.4])
+def test_a_sample_follows_the_straight_path(flow: Flow, temperature: float) -> None:
     """Compare with a slow, simple sampler, whose velocity is (x - x_t) / (1 - t)."""
+    flow.config = flow.config.model_copy(update={"temperature": temperature})
     embedding, steps, guidance = torch.tensor([3.0, 0, 0, 4.0, 0, 0]), 5, 3.0
     drawn = flow.sample(embedding[None], generators(7), steps, guidance)
 
-    x_t = torch.randn(10, generator=Generator().manual_seed(7))[None]
+    x_t = temperature * torch.randn(10, generator=Generator().manual_seed(7))[None]
     unit = torch.tensor([[0.6, 0, 0, 0.8, 0, 0]])
     for step in range(steps):
         t = step / steps
