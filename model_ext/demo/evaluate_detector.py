@@ -153,7 +153,7 @@ def components(
             picture = normalize(torch.from_numpy(scene.picture.copy()).permute(2, 0, 1))
             cut = crops(picture, torch.from_numpy(boxes), detector.config.margin, size)
             cosines = encoders.unit("vision", cut) @ wanted.T
-            scores = (cosines * curve.slope + curve.offset).sigmoid().tolist()
+            scores = curve.scores(cosines, torch.ones(len(boxes))).tolist()
             for box, row in zip(boxes.tolist(), scores, strict=True):
                 corners = (box[0], box[1], box[2], box[3])
                 detections += [Detection(q, corners, score) for q, score in enumerate(row)]

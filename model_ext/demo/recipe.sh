@@ -1,6 +1,7 @@
 #!/bin/sh
 # Build the demonstration model: create the data from registry packages, train, and evaluate.
-# The build takes about three hours on two free cores.
+# Without the detector, the build takes about three hours on two free cores. The detector takes hours
+# more on a CPU, and minutes on a GPU, which `bindserve train` uses if there is one.
 # Run the same command again to resume an interrupted build.
 #
 #     sh model_ext/demo/recipe.sh [FOLDER]        default: build/demo
@@ -27,7 +28,7 @@ from model_ext.demo.base import write_base; write_base(Path(sys.argv[1]))" "$wor
   python -m model_ext.demo.build_evaluation --data "$work/data"
 
 # The configurations contain the path build/demo. Copy them, and replace this path by the work folder.
-for step in encoders-vision encoders-others encoders-points encoders-pictures pretrain finetune talk decoder; do
+for step in encoders-vision encoders-others encoders-points encoders-pictures pretrain finetune talk decoder detector; do
   sed "s#build/demo#$work#g" "$here/$step.yaml" > "$work/$step.yaml"
 done
 [ -d "$work/vision/encoders" ] || bindserve train encoders "$work/encoders-vision.yaml"
@@ -73,6 +74,13 @@ rm -rf "$here/decoders/image" && mkdir -p "$here/decoders"
 cp -r "$work/decoder/decoder" "$here/decoders/image"
 python -m model_ext.demo.judge --decoder "$here/decoders/image" --encoders "$here/encoders" \
   --data "$work/data" --train-list "$work/data/decoder.jsonl" --out "$work/judge.json" --steps 500
+# The detector of things in pictures is trained with the committed encoders, too.
+[ -f "$work/data/detection-train.jsonl" ] ||
+  python -m model_ext.demo.build_detection --icons "$work/icons/node_modules" --data "$work/data"
+[ -d "$work/detection/detector" ] || bindserve train detector "$work/detector.yaml"
+rm -rf "$here/detector" && cp -r "$work/detection/detector" "$here/detector"
+python -m model_ext.demo.evaluate_detector --detector "$here/detector" --data "$work/data" \
+  --encoders "$here/encoders" --out "$work/detection/report.json"
 python -m model_ext.demo.prepare "$work/model"
 bindserve cache build "$work/data/features.npy" --captions "$work/data/captions.jsonl" \
   --model "$work/model" --out "$here/cache"

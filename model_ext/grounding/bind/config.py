@@ -5,21 +5,32 @@ from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor
 
 from model_ext.errors import ConfigError
 from model_ext.imagebind.config import ImageBindConfig
 
 MODEL_TYPE = "bindserve_detector"
+SMALLEST = 1e-6  # A smaller objectness counts as this one.
 CONFIG_FILE, TENSORS_FILE = "config.json", "model.safetensors"
 
 
 class Calibration(BaseModel):
-    """The probability that a box shows the query is sigmoid(slope * cosine + offset)."""
+    """The score of a box for a query: sigmoid(slope * cosine + weight * log(objectness) + offset).
+
+    It is the probability that the box shows the query's thing, if half of all boxes do.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     slope: float = Field(gt=0)
+    weight: float = Field(ge=0)
     offset: float
+
+    def scores(self, cosines: Tensor, objectness: Tensor) -> Tensor:
+        """Cosines (N, Q) of boxes and queries, and the boxes' objectness (N,) -> scores (N, Q)."""
+        evidence = self.weight * objectness.clamp_min(SMALLEST).log()
+        return (self.slope * cosines + evidence[:, None] + self.offset).sigmoid()
 
 
 class BindDetectorConfig(BaseModel):

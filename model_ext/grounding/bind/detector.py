@@ -1,9 +1,9 @@
 """BindDetector: it finds the boxes of all things in a picture, and computes for each box an
 embedding in ImageBind's space.
 
-A query is a unit embedding of a text, a sound, a picture or another file. A box's score is its
-objectness (the probability that it shows any thing) times the probability that it shows the query's
-thing.
+A query is a unit embedding of a text, a sound, a picture or another file. A box's score comes from
+its objectness (the probability that it shows any thing) and the cosine of its embedding and the
+query's (`Calibration`).
 Shapes: B pictures, N boxes of a picture, Q queries, D embedding, S side of the square.
 """
 
@@ -35,7 +35,7 @@ MAX_OVERLAP = 0.55
 # Larger pictures are scaled down to this side before boxes are cut out. The encoder's input is
 # smaller anyway.
 MAX_SIDE = 1024
-UNCALIBRATED = Calibration(slope=20, offset=-10)
+UNCALIBRATED = Calibration(slope=20, weight=1, offset=-10)
 
 
 class BindDetector(nn.Module):
@@ -114,17 +114,21 @@ class BindDetector(nn.Module):
             return []
         own = [query.vector for query in queries if query.vector is not None]
         wanted = torch.from_numpy(np.stack(own)).to(vectors)
-        curves = [self.config.calibration.get(q.modality, UNCALIBRATED) for q in queries]
-        slopes = vectors.new_tensor([curve.slope for curve in curves])
-        offsets = vectors.new_tensor([curve.offset for curve in curves])
-        scores = objectness[:, None] * (vectors @ wanted.T * slopes + offsets).sigmoid()  # (N, Q)
-        rows, columns = (scores > threshold).nonzero(as_tuple=True)
+        cosines = vectors @ wanted.T
+        columns = [
+            self.config.calibration.get(query.modality, UNCALIBRATED).scores(
+                cosines[:, number : number + 1], objectness
+            )
+            for number, query in enumerate(queries)
+        ]
+        scores = torch.cat(columns, dim=1)
+        rows, indices = (scores > threshold).nonzero(as_tuple=True)
         detections = [
-            Detection(column, (box[0], box[1], box[2], box[3]), score)
-            for column, box, score in zip(
-                columns.tolist(),
+            Detection(index, (box[0], box[1], box[2], box[3]), score)
+            for index, box, score in zip(
+                indices.tolist(),
                 boxes[rows].tolist(),
-                scores[rows, columns].tolist(),
+                scores[rows, indices].tolist(),
                 strict=True,
             )
         ]

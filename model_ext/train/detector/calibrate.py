@@ -1,7 +1,7 @@
-"""Fit the curves that turn a detector's cosines into probabilities, on validation scenes.
+"""Fit the curves that turn cosines and objectness into scores, on validation scenes.
 
-For each modality of queries, a logistic curve is fitted to the cosines of boxes and queries. Boxes
-that show the query's thing and boxes that do not have the same weight in the fit.
+For each modality of queries, a logistic curve is fitted to pairs of a box and a query. Pairs whose
+box shows the query's thing and the other pairs have the same total weight in the fit.
 Shapes: N boxes, Q queries, D embedding.
 """
 
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model_ext.grounding.bind.config import BindDetectorConfig, Calibration
+from model_ext.grounding.bind.config import SMALLEST, BindDetectorConfig, Calibration
 from model_ext.grounding.bind.detector import BindDetector
 from model_ext.grounding.boxes import overlaps
 from model_ext.imagebind.model import ImageBind
@@ -93,8 +93,9 @@ def fit_scenes(scenes: Sequence[SceneBoxes], queries: Tensor, keys: Sequence[str
     Raises TrainError: when no box, or every box, shows the thing of its query.
     """
     cosines = np.concatenate([(scene.vectors @ queries.T).numpy() for scene in scenes])
+    objectness = np.concatenate([scene.objectness.numpy() for scene in scenes])
     same = np.array([[key == name for key in keys] for scene in scenes for name in scene.names])
-    return fit(cosines.ravel(), same.ravel())
+    return fit(cosines.ravel(), objectness.repeat(len(keys)), same.ravel())
 
 
 def score_scenes(
@@ -105,8 +106,7 @@ def score_scenes(
     """
     scores = []
     for scene in scenes:
-        probability = (scene.vectors @ queries.T * curve.slope + curve.offset).sigmoid()
-        scores.append((scene.objectness[:, None] * probability).amax(0).numpy())
+        scores.append(curve.scores(scene.vectors @ queries.T, scene.objectness).amax(0).numpy())
     present = [np.isin(keys, scene.keys) for scene in scenes]
     return np.concatenate(scores), np.concatenate(present)
 
@@ -119,22 +119,29 @@ def _names(boxes: Tensor, truth: Tensor, keys: list[str]) -> list[str]:
     return [keys[i] if value >= SAME else "" for value, i in zip(best, index.tolist(), strict=True)]
 
 
-def fit(cosines: NDArray[np.float32], same: NDArray[np.bool_]) -> Calibration:
-    """Fit a logistic curve by Newton's method. Raises TrainError: when all labels are equal."""
+def fit(
+    cosines: NDArray[np.float32], objectness: NDArray[np.float32], same: NDArray[np.bool_]
+) -> Calibration:
+    """Fit a curve by Newton's method, to one element for each pair of a box and a query.
+
+    Raises TrainError: when all labels are equal.
+    """
     if not same.any() or same.all():
         raise TrainError("validation_list: the queries must match some, but not all pictures")
-    x = np.stack([cosines.astype(np.float64), np.ones(len(cosines))])
+    evidence = np.log(np.maximum(objectness.astype(np.float64), SMALLEST))
+    x = np.stack([cosines.astype(np.float64), evidence, np.ones(len(cosines))])
     weights = np.where(same, 0.5 / same.sum(), 0.5 / (~same).sum())
-    solution: Numbers = np.zeros(2)
+    solution: Numbers = np.zeros(3)
     for _ in range(STEPS):
         probability = 1 / (1 + np.exp(-solution @ x))
         gradient = x @ (weights * (probability - same))
         curvature = (x * (weights * probability * (1 - probability))) @ x.T
         # The ridge term keeps the solution finite if a threshold separates the classes without
         # errors.
-        ridge = 1e-4 * np.eye(2)
+        ridge = 1e-4 * np.eye(3)
         solution -= np.linalg.solve(curvature + ridge, gradient + ridge @ solution)
-    return Calibration(slope=max(1e-3, float(solution[0])), offset=float(solution[1]))
+    slope, weight, offset = solution.tolist()
+    return Calibration(slope=max(1e-3, slope), weight=max(0.0, weight), offset=offset)
 
 
 def best_threshold(scores: NDArray[np.float32], present: NDArray[np.bool_]) -> float:

@@ -37,7 +37,7 @@ def queries(count: int) -> list[Query]:
     return [Query(vector=vector / np.linalg.norm(vector)) for vector in vectors]
 
 
-def test_boxes_are_inside_the_picture_and_scores_are_products(detector: BindDetector) -> None:
+def test_boxes_are_inside_the_picture_and_the_best_comes_first(detector: BindDetector) -> None:
     own = queries(3)
     for picture, found in zip(
         pictures(), detector.detect(pictures(), [own] * len(SIZES), 0.0), strict=True
@@ -91,7 +91,7 @@ def test_a_wrong_folder_is_an_error_that_names_the_file(tmp_path: Path) -> None:
         ({"side": 50}, "side"),
         ({"surprise": 1}, "surprise"),
         ({"encoder": {"embed_dim": 16}}, "vision"),
-        ({"calibration": {"text": {"slope": -1, "offset": 0}}}, "slope"),
+        ({"calibration": {"text": {"slope": -1, "weight": 1, "offset": 0}}}, "slope"),
     ):
         (folder / "config.json").write_text(json.dumps(document | change))
         with pytest.raises(ConfigError, match=message):
@@ -107,7 +107,7 @@ def test_a_wrong_folder_is_an_error_that_names_the_file(tmp_path: Path) -> None:
 
 def test_a_curve_belongs_to_the_modality_of_the_query(detector: BindDetector) -> None:
     detector.config = CONFIG.model_copy(
-        update={"calibration": {"audio": Calibration(slope=1, offset=-50)}}
+        update={"calibration": {"audio": Calibration(slope=1, weight=1, offset=-50)}}
     )
     (query,) = queries(1)
     for modality, expected in (("audio", 0), ("text", 1)):
@@ -115,6 +115,15 @@ def test_a_curve_belongs_to_the_modality_of_the_query(detector: BindDetector) ->
         (found,) = detector.detect(pictures()[:1], [[own]], 1e-9)
         assert bool(found) == bool(expected)
     detector.config = CONFIG
+
+
+def test_scores_grow_with_the_cosine_and_the_objectness() -> None:
+    """The logit of the score is 2 * cosine + 0.5 * log(objectness) - 1."""
+    curve = Calibration(slope=2, weight=0.5, offset=-1)
+    scores = curve.scores(torch.tensor([[0.5, 1.0], [0.5, -1.0]]), torch.tensor([1.0, 0.25]))
+    logits = torch.tensor([[0, 1], [-np.log(2), -3 - np.log(2)]], dtype=torch.float32)
+    torch.testing.assert_close(scores, 1 / (1 + torch.exp(-logits)))
+    assert 0 < float(curve.scores(torch.zeros(1, 1), torch.zeros(1))) < 1e-3
 
 
 def test_centers_are_those_of_the_cells() -> None:

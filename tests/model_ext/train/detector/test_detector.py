@@ -52,7 +52,7 @@ def config(world: Path, out: Path, **changes: object) -> DetectorConfig:
         {
             **{"out": out, "train_list": world / "list.jsonl", "encoders": world / "encoders"},
             **{"steps": 4, "batch": 2, "side": 64, "max_drawings": 3, "image_side": 32},
-            **{"warmup_steps": 1, "threads": 1},
+            **{"warmup_steps": 1, "threads": 1, "device": "cpu"},
             **changes,
         }
     )
@@ -171,7 +171,7 @@ def test_a_run_learns_where_its_drawings_are(
     settings = config(
         world,
         tmp_path / "run",
-        **{"steps": 60, "batch": 16, "learning_rate": 0.003, "max_drawings": 1},
+        **{"steps": 50, "batch": 8, "learning_rate": 0.003, "max_drawings": 1},
         validation_list=world / "list.jsonl",
     )
     folder = train_detector(settings)
@@ -207,12 +207,14 @@ def test_a_curve_and_a_threshold_separate_two_classes() -> None:
     rng = np.random.default_rng(0)
     same = np.repeat([True, False], [100, 1000])
     cosines = np.where(same, rng.normal(0.6, 0.1, 1100), rng.normal(0.2, 0.1, 1100))
-    curve = fit(cosines.astype(np.float32), same)
-    middle = -curve.offset / curve.slope
+    objectness = np.where(same, 0.8, rng.uniform(0.1, 1, 1100)).astype(np.float32)
+    curve = fit(cosines.astype(np.float32), objectness, same)
+    middle = -(curve.offset + curve.weight * np.log(0.8)) / curve.slope
     assert 0.3 < middle < 0.5
+    assert curve.weight > 0.2
     assert 0.3 < best_threshold(cosines.astype(np.float32), same) < 0.5
     with pytest.raises(TrainError):
-        fit(cosines.astype(np.float32), np.zeros(1100, bool))
+        fit(cosines.astype(np.float32), objectness, np.zeros(1100, bool))
 
 
 def test_a_detector_that_finds_nothing_cannot_be_calibrated(world: Path, tmp_path: Path) -> None:
