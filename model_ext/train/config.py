@@ -57,6 +57,8 @@ class TrainConfig(BaseModel):
     weight_decay: NotNegative
     batch: Count = 4  # Number of samples in a batch of one process.
     accumulate: Count = 1  # Number of batches per update.
+    # whether the samples of an update are sorted by length, so that batches have less padding
+    sort_lengths: bool = False
     save_epochs: Count
     save_seconds: Positive | None = None  # if set, also save a checkpoint every `save_seconds`
     keep_checkpoints: Count = 2

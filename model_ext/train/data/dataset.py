@@ -60,6 +60,13 @@ class ConditionedText:
         form = self.form if example.text_only else "plain"
         return tokenize(example.turns, self.tokenizer, self.max_tokens, form, example.system)
 
+    def length(self, number: int) -> int:
+        """Return the number of characters of an example."""
+        example = self.examples[number]
+        return len(example.system) + sum(
+            len(turn.instruction) + len(turn.input) + len(turn.answer) for turn in example.turns
+        )
+
     def embedding(self, number: int, epoch: int) -> Tensor:
         """Return the picture's embedding (D,), scaled as the server scales that of a single
         attachment. Each epoch uses the next view.
