@@ -45,6 +45,8 @@ class TrainConfig(BaseModel):
     instruction_form: InstructionForm = "plain"
     embedding_cache: Path | None = None  # Folder of embeddings. Default: <out>/embeddings.
     image_views: Count = 1  # Number of views of a picture; all but the first are random crops.
+    # the largest standard deviation of the noise that is added to embeddings, which have length 1
+    embedding_noise: NotNegative = 0.0
     workers: Annotated[int, Field(ge=0)] = 2  # Number of processes that decode pictures.
 
     max_tokens: Count

@@ -246,6 +246,7 @@ def make_dataset(config: TrainConfig, device: torch.device) -> ConditionedText:
         zero_image(load_encoders(config.encoders, ["vision"], str(device))),
         config.max_tokens,
         config.instruction_form,
+        config.embedding_noise,
     )
 
 

@@ -5,7 +5,6 @@ or name.
 import json
 import random
 import re
-from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
@@ -32,21 +31,10 @@ from model_ext.eval.item import Item
 from model_ext.eval.scorers.tools import steps, tool_score, tool_strict
 from model_ext.train.data.conversations import dialogues
 from model_ext.train.data.tokens import Turn, tokenize
+from tests.model_ext.train.letters import Letters
 
 FILE = re.compile(r"image/[0-9a-f]{8}\.png")
 COUNTS = {"seen": 24, "unseen": 10, "none": 8}
-
-
-class Letters:
-    """A tokenizer whose tokens are letters."""
-
-    bos, eos = 1, 2
-
-    def encode(self, text: str) -> list[int]:
-        return [ord(letter) for letter in text]
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return "".join(map(chr, ids))
 
 
 @pytest.fixture(scope="module")
