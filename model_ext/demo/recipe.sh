@@ -1,6 +1,6 @@
 #!/bin/sh
 # Build the demonstration model: create the data from registry packages, train, and evaluate.
-# The build takes about three hours on two free cores.
+# The build takes about three hours on two free cores, and the step talk needs eight more without a GPU.
 # Run the same command again to resume an interrupted build.
 #
 #     sh model_ext/demo/recipe.sh [FOLDER]        default: build/demo
