@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cache_index.enhance import Array, normalize
+from cache_index.enhance import Array
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,14 +76,16 @@ class ExactIndex:
             exact = torch.tensor(queries, device=self._rows.device)
             # Scale the queries to length 1, so that no score overflows. The length does not change
             # the order of rows.
-            half = torch.from_numpy(normalize(queries)).to(self._rows.device, torch.float16)
+            half = torch.nn.functional.normalize(exact, dim=1).half()
             ids = self._candidates(half, min(k + SPARE, self.ntotal))
             # similarity (B, C): sums of products in float32, because a GPU may compute a matrix
             # product in tf32, which is less precise
             similarity = (self._rows[ids].float() * exact[:, None]).sum(2)
             similarity, order = similarity.topk(min(k, ids.shape[1]))
-            result = similarity.cpu().numpy(), ids.gather(1, order).cpu().numpy()
-        return pad(*result, k)
+            # float64 represents all ids, so that one copy brings both results to the host
+            results = torch.stack((similarity.double(), ids.gather(1, order).double()))
+            similarities, numbers = results.cpu().numpy()
+        return pad(similarities.astype(np.float32), numbers.astype(np.int64), k)
 
     def _candidates(self, queries: "Tensor", number: int) -> "Tensor":
         """Return the ids (B, C) of the best `number` rows by float16 scores, in any order."""
@@ -112,12 +114,16 @@ def best_of_chunk(
     """
     # scores (B, rows of the chunk); the second line excludes the padding of the last group
     scores = queries @ rows.T
-    scores[:, max(0, count - start) :] = float("-inf")
-    groups = scores.view(len(scores), -1, GROUP)
-    leading = groups.amax(2).topk(min(number, groups.shape[1]), sorted=False).indices
-    members = groups.gather(1, leading[:, :, None].expand(-1, -1, GROUP)).flatten(1)
+    if count < start + len(rows):
+        scores[:, max(0, count - start) :] = float("-inf")
+    # Group j has the rows j, j + (number of groups), and so on. The maxima of groups of neighboring
+    # rows would take a GPU seven times as long.
+    groups = scores.view(len(scores), GROUP, -1)
+    leading = groups.amax(1).topk(min(number, groups.shape[2]), sorted=False).indices
+    members = groups.gather(2, leading[:, None].expand(-1, GROUP, -1)).flatten(1)
     best, place = members.topk(min(number, members.shape[1], count - start), sorted=False)
-    ids = leading.gather(1, place // GROUP) * GROUP + place % GROUP
+    selected = leading.shape[1]
+    ids = place // selected * groups.shape[2] + leading.gather(1, place % selected)
     return best, ids + start
 
 

@@ -89,6 +89,9 @@ async def measure_with(sender: "RequestSender", rows: Rows, schedule: Schedule) 
         times = [(await sender.request(kind, 2)).first_token_s for _ in range(schedule.alone)]
         first_tokens[kind] = statistics.median(times) * 1000
         rows.number(f"first token, one request, {kind}", first_tokens[kind], "ms")
+    # A warm-up, which is not measured: vLLM compiles some kernels when it first needs them.
+    clients, kind, requests = schedule.loads[0]
+    await sender.run(clients, kind, requests, schedule.tokens)
     full = schedule is FULL
     rows.number(
         "first token, time of a new image minus time of text",

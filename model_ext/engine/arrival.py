@@ -114,15 +114,17 @@ class Arrival:
         self._staged[slot] = NewRequest(slot, embedding, adapter)
 
     @torch.inference_mode()
-    def flush(self) -> None:
-        """Compute the rows of all staged requests.
+    def flush(self, *, with_adapter: bool = True) -> None:
+        """Compute the rows of the staged requests.
 
-        Call this after vLLM has activated the LoRA adapters.
+        If `with_adapter` is False, requests with a LoRA adapter remain staged. Their rows can be
+        computed only after vLLM has activated the adapters.
         """
-        if not self._staged:
+        staged = [new for new in self._staged.values() if with_adapter or not new.adapter]
+        if not staged:
             return
-        staged = list(self._staged.values())
-        self._staged.clear()
+        for new in staged:
+            del self._staged[new.slot]
         for batch in _batches([new for new in staged if new.embedding is None]):
             self._clear(batch)
         for batch in _batches(_conditioned(staged, with_adapter=False)):

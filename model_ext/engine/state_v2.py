@@ -45,10 +45,16 @@ class ConditionedModelState(DefaultModelState):
         embedding = unpack(extra.get(EXTRA_ARG), self.model.embedding_dim)
         self.model.arrival.stage(req_index, embedding, lora.lora_int_id if lora else 0)
 
+    def apply_staged_writes(self) -> None:
+        """Compute the rows of new requests now, while the host still prepares the step's inputs.
+        vLLM calls this method before `prepare_inputs`, in steps with new requests.
+        """
+        super().apply_staged_writes()
+        self.model.arrival.flush(with_adapter=False)
+
     def prepare_inputs(self, input_batch: InputBatch, req_states: RequestState) -> dict[str, Any]:
         self._step_clock.record()
-        # Compute the rows here and not in apply_staged_writes, because vLLM activates the step's
-        # LoRA adapters only after apply_staged_writes.
+        # Requests with LoRA adapters, which vLLM activates only after apply_staged_writes.
         self.model.arrival.flush()
         counts = np.diff(input_batch.query_start_loc_np[: input_batch.num_reqs + 1])
         self.model.slots.point(input_batch.idx_mapping_np[: input_batch.num_reqs], counts)

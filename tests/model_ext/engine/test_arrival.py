@@ -64,6 +64,17 @@ class TestBatches:
         assert model.batches == [[0], [7, 8]]
         assert table.deltas[0, :4, 0].tolist() == [2, 3, 0, 1]
 
+    def test_requests_with_an_adapter_can_be_computed_later(self) -> None:
+        table, model, arrival = doubling()
+        arrival.stage(3, embedding(1), adapter=7)
+        arrival.stage(0, embedding(2))
+        arrival.flush(with_adapter=False)
+        assert model.batches == [[0]]
+        assert table.deltas[0, :4, 0].tolist() == [2, 0, 0, 0]
+        arrival.flush()
+        assert model.batches == [[0], [7]]
+        assert table.deltas[0, :4, 0].tolist() == [2, 0, 0, 1]
+
     def test_without_new_requests_nothing_is_computed(self) -> None:
         _, model, arrival = doubling()
         arrival.flush()
