@@ -10,7 +10,7 @@ dialogue-evaluation.jsonl for `bindserve eval`. Prints the number of tokens of e
 import argparse
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +142,7 @@ def named(task: str, question: str, answers: list[str], **media: str) -> Row:
     return {**row, "metric": "vqa_containment", "max_tokens": ANSWER_TOKENS}
 
 
-def report(rows: dict[str, Sequence[Row]], tokenizer: TextTokenizer) -> None:
+def report(rows: Mapping[str, Sequence[Row]], tokenizer: TextTokenizer) -> None:
     """Print the number of tokens in one epoch of each file."""
     total = 0
     for name, each in rows.items():

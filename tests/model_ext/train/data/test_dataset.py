@@ -54,7 +54,8 @@ def test_the_samples_of_an_update_are_sorted_before_they_are_cut(
     monkeypatch.setattr(distributed, "world", lambda: 1)
     plan = TrainingPlan(
         **{"examples": 8, "batch": 2, "accumulate": 2, "updates_per_epoch": 2, "epochs": 1},
-        **{"warmup": 0, "split": 1, "peak": 1, "minimum": 0, "sorts": sorts, "seed": 0},
+        **{"warmup": 0, "split": 1, "peak": 1, "minimum": 0, "seed": 0},
+        sorts=sorts,
     )
     texts = dataset()
     updates = [list(plan.batches(update, texts)) for update in (0, 1)]
