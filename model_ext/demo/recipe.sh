@@ -1,7 +1,7 @@
 #!/bin/sh
 # Build the demonstration model: create the data from registry packages, train, and evaluate.
-# Without the detector, the build takes about three hours on two free cores. The detector takes hours
-# more on a CPU, and minutes on a GPU, which `bindserve train` uses if there is one.
+# Without a GPU, the build takes about three hours on two free cores, the step talk eight more, and
+# the detector some more. `bindserve train` uses a GPU if there is one: these two then take minutes.
 # Run the same command again to resume an interrupted build.
 #
 #     sh model_ext/demo/recipe.sh [FOLDER]        default: build/demo
@@ -41,6 +41,10 @@ done
 [ -f "$work/finetune/adapter.safetensors" ] || bindserve train finetune "$work/finetune.yaml"
 [ -f "$work/neutral/adapter.safetensors" ] ||
   python -m model_ext.demo.neutral --run "$work/finetune" --out "$work/neutral"
+[ -f "$work/rank/adapter.safetensors" ] ||
+  python -m model_ext.demo.widen --run "$work/neutral" --out "$work/rank" --rank 24
+[ -f "$work/data/dialogue-evaluation.jsonl" ] ||
+  python -m model_ext.demo.dialogue.build --data "$work/data" --base "$work/base"
 [ -f "$work/talk/adapter.safetensors" ] || bindserve train finetune "$work/talk.yaml"
 table() { # evaluates a run; the finished model determines the cache's weight for all
   [ -f "$work/table-$1.json" ] || python -m model_ext.demo.evaluate --run "$work/$1" $2 \

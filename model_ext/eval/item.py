@@ -42,10 +42,10 @@ class EarlierTurn(WithMedia):
 class Item(WithMedia):
     """A row of a JSONL data file. Unknown keys are kept, and are written with the results.
 
-    question: the complete prompt. earlier: the turns before the question. pair: the picture that
-    MME's two questions share. truth_index: the index of the right candidate in `candidates`
-    (Visdial). weights: modality -> weight of the modality's files in the request's mixed embedding.
-    Default: 1.
+    question: the complete prompt. earlier: the turns before the question. input: the text of the
+    prompt's Input slot. pair: the picture that MME's two questions share. truth_index: the index of
+    the right candidate in `candidates` (Visdial). weights: modality -> weight of the modality's
+    files in the request's mixed embedding. Default: 1.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")

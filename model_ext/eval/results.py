@@ -59,13 +59,13 @@ class Result(BaseModel):
 
 
 def data_hash(items: Iterable[Item]) -> str:
-    """Compute the SHA-256 of ids, questions, correct answers and earlier turns, without the bytes
-    of the media.
+    """Compute the SHA-256 of ids, questions, correct answers, earlier turns and texts of the Input
+    slot, without the bytes of the media.
     """
     digest = hashlib.sha256()
     for item in items:
         earlier = [[turn.question, turn.answer] for turn in item.earlier]
-        fields = [item.id, item.question, item.answers, *([earlier] if earlier else ())]
+        fields = [item.id, item.question, item.answers, *filter(None, (earlier, item.input))]
         digest.update(json.dumps(fields).encode() + b"\n")
     return digest.hexdigest()
 

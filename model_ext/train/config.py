@@ -45,6 +45,8 @@ class TrainConfig(BaseModel):
     instruction_form: InstructionForm = "plain"
     embedding_cache: Path | None = None  # Folder of embeddings. Default: <out>/embeddings.
     image_views: Count = 1  # Number of views of a picture; all but the first are random crops.
+    # the largest standard deviation of the noise that is added to embeddings, which have length 1
+    embedding_noise: NotNegative = 0.0
     workers: Annotated[int, Field(ge=0)] = 2  # Number of processes that decode pictures.
 
     max_tokens: Count
@@ -57,6 +59,8 @@ class TrainConfig(BaseModel):
     weight_decay: NotNegative
     batch: Count = 4  # Number of samples in a batch of one process.
     accumulate: Count = 1  # Number of batches per update.
+    # whether the samples of an update are sorted by length, so that batches have less padding
+    sort_lengths: bool = False
     save_epochs: Count
     save_seconds: Positive | None = None  # if set, also save a checkpoint every `save_seconds`
     keep_checkpoints: Count = 2

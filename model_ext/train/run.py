@@ -102,6 +102,7 @@ class TrainingPlan:
     split: int
     peak: float
     minimum: float
+    sorts: bool
     seed: int
 
     @classmethod
@@ -124,6 +125,7 @@ class TrainingPlan:
             split=config.split,
             peak=config.base_learning_rate * effective / 256,
             minimum=config.min_learning_rate,
+            sorts=config.sort_lengths,
             seed=config.seed,
         )
 
@@ -142,8 +144,12 @@ class TrainingPlan:
         numbers = epoch_indices(
             self.examples, epoch, self.split, distributed.rank(), distributed.world(), self.seed
         )
-        for micro in range(within * self.accumulate, (within + 1) * self.accumulate):
-            yield dataset.batch(numbers[micro * self.batch : (micro + 1) * self.batch], epoch)
+        size = self.batch * self.accumulate
+        numbers = numbers[within * size : (within + 1) * size]
+        if self.sorts:
+            numbers.sort(key=dataset.length)
+        for start in range(0, size, self.batch):
+            yield dataset.batch(numbers[start : start + self.batch], epoch)
 
     def saves_after(self, update: int, save_epochs: int) -> bool:
         epoch, within = divmod(update + 1, self.updates_per_epoch)
@@ -240,6 +246,7 @@ def make_dataset(config: TrainConfig, device: torch.device) -> ConditionedText:
         zero_image(load_encoders(config.encoders, ["vision"], str(device))),
         config.max_tokens,
         config.instruction_form,
+        config.embedding_noise,
     )
 
 

@@ -1,33 +1,36 @@
-"""Write rows about tools, dialogues and Chinese into the folder of `build_texts`.
+"""Write rows about tools, dialogues, texts in the Input slot, and Chinese into the folder of
+`build_texts`.
 
-    python -m model_ext.demo.dialogue.build --data build/demo/data
+    python -m model_ext.demo.dialogue.build --data build/demo/data --base build/demo/base
 
-Writes tools.jsonl, dialogues.json and languages.json for training, and dialogue-evaluation.jsonl
-for `bindserve eval`. Prints the number of tokens in an epoch and the estimated hours of training.
+Writes tools.json, dialogues.json, facts.json and languages.json for training, and
+dialogue-evaluation.jsonl for `bindserve eval`. Prints the number of tokens of each file.
 """
 
 import argparse
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from model_ext.demo.build_evaluation import ANSWER_TOKENS, paths, truths
+from model_ext.demo.dialogue.facts import fact_rows, held_out_facts
 from model_ext.demo.dialogue.languages import ANIMALS, CHINESE, WHAT, language_rows
-from model_ext.demo.dialogue.tool_rows import questions, to_lines, training_rows
+from model_ext.demo.dialogue.talks import aspect_rows, dialogue_row, switch_rows
+from model_ext.demo.dialogue.tool_rows import plain_form, questions, to_lines, training_rows
 from model_ext.demo.splits import CONCEPTS
-from model_ext.demo.texts import LINES, a
+from model_ext.demo.texts import a
 from model_ext.train.data.conversations import dialogues
 from model_ext.train.data.tokens import count_tokens
 from model_ext.train.encoders.samples import read_list
 from model_ext.train.tokenizer import TextTokenizer, open_tokenizer
 
 Row = dict[str, Any]
-CALLS = 2400  # number of training rows with a call
+CALLS, FACTS, SECOND_PICTURES, ASPECTS = 8000, 3600, 1500, 1200  # numbers of training rows
+ANSWERED = 4
 TESTS = {"seen": 300, "unseen": 300, "none": 200}
 SWITCHES = 200  # Number of evaluation dialogues with a second picture.
-TOKENS_PER_S = 430  # Measured speed of `train finetune` on two cores.
 FIRST = "What is this?"
 NOW = "What is this now?"
 ANIMAL = "Is it an animal?"
@@ -38,39 +41,48 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--base", type=Path, required=True, help="folder of the base's tokenizer")
     options = parser.parse_args()
-    data = options.data
-    pictures = [
-        (row["path"], row["key"])
+    files = training(pictures(options.data))
+    for name, rows in files.items():
+        text = json.dumps(rows, ensure_ascii=False, indent=0)
+        (options.data / f"{name}.json").write_text(text)
+    (options.data / "dialogue-evaluation.jsonl").write_text(to_lines(evaluation()))
+    report(files, open_tokenizer(options.base / "tokenizer.json"))
+
+
+def pictures(data: Path) -> list[tuple[str, str]]:
+    """Return the path and the concept of the training pictures, which `build_texts` has put on
+    white.
+    """
+    return [
+        (str(Path("white", *Path(row["path"]).parts[1:])), row["key"])
         for row in read_list(data / "train.jsonl")
         if row["modality"] == "image" and row["key"] in CONCEPTS
     ]
-    tools = list(training_rows(CALLS))
-    talks = [dialogue_row(*each) for each in pictures]
-    words = list(language_rows())
-    (data / "tools.jsonl").write_text(to_lines(iter(tools)))
-    (data / "dialogues.json").write_text(json.dumps(talks, indent=0))
-    (data / "languages.json").write_text(json.dumps(words, ensure_ascii=False, indent=0))
-    (data / "dialogue-evaluation.jsonl").write_text(to_lines(evaluation()))
-    report(
-        {"tools": tools, "dialogues": talks, "languages": words},
-        open_tokenizer(options.base / "tokenizer.json"),
-    )
 
 
-def dialogue_row(path: str, concept: str) -> Row:
-    """Make a dialogue of three rounds about one picture. The second round refers to the picture's
-    thing by a pronoun.
-    """
-    animal = "Yes, it is." if concept in ANIMALS else "No, it is not."
-    rounds = (
-        (FIRST, f"This is {a(concept)}."),
-        (ANIMAL, animal),
-        ("Tell me more.", LINES[concept]),
-    )
-    conversations = []
-    for text, answer in rounds:
-        conversations += [{"from": "human", "value": text}, {"from": "gpt", "value": answer}]
-    return {"image": path, "conversations": conversations}
+def training(drawings: Sequence[tuple[str, str]], calls: int = CALLS) -> dict[str, list[Row]]:
+    """Return the rows of each file, from the training pictures' paths and concepts."""
+    rng = random.Random("dialogues")
+    talks = [dialogue_row(*each, rng) for each in drawings]
+    return {
+        "tools": list(tool_replies(calls)),
+        "dialogues": [
+            *talks,
+            *switch_rows(drawings, SECOND_PICTURES),
+            *aspect_rows(drawings, ASPECTS),
+        ],
+        "facts": list(fact_rows(FACTS, [path for path, _ in drawings])),
+        "languages": list(language_rows()),
+    }
+
+
+def tool_replies(count: int) -> Iterator[Row]:
+    """Yield the calls, and of every fourth call also the answer after the tool's result."""
+    for number, row in enumerate(training_rows(count)):
+        first, *later = plain_form(row)
+        yield first
+        if number % ANSWERED == 0:
+            yield from later
 
 
 def evaluation() -> Iterator[Row]:
@@ -78,6 +90,7 @@ def evaluation() -> Iterator[Row]:
     yield from switches(SWITCHES)
     yield from pronouns()
     yield from chinese()
+    yield from facts()
 
 
 def switches(count: int) -> Iterator[Row]:
@@ -112,6 +125,14 @@ def chinese() -> Iterator[Row]:
         yield named("English names", FIRST, truths(concept), **media)
 
 
+def facts() -> Iterator[Row]:
+    """Ask about a text in the Input slot, and for comparison without the text."""
+    for fact in held_out_facts():
+        row = named("Fact with text", fact.question, [fact.value])
+        yield {**row, "input": fact.context}
+        yield named("Fact without text", fact.question, [fact.value])
+
+
 def picture(concept: str) -> str:
     return paths("image", concept)[0]
 
@@ -121,8 +142,8 @@ def named(task: str, question: str, answers: list[str], **media: str) -> Row:
     return {**row, "metric": "vqa_containment", "max_tokens": ANSWER_TOKENS}
 
 
-def report(rows: dict[str, Sequence[Row]], tokenizer: TextTokenizer) -> None:
-    """Print the number of tokens in one epoch of each file, and the estimated hours of training."""
+def report(rows: Mapping[str, Sequence[Row]], tokenizer: TextTokenizer) -> None:
+    """Print the number of tokens in one epoch of each file."""
     total = 0
     for name, each in rows.items():
         tokens = sum(
@@ -131,12 +152,8 @@ def report(rows: dict[str, Sequence[Row]], tokenizer: TextTokenizer) -> None:
             for dialogue in dialogues(row, "all")
         )
         total += tokens
-        print(f"{name}: {len(each)} rows, {tokens:,} tokens, {hours(tokens):.1f} h an epoch")
-    print(f"together: {total:,} tokens, {hours(total):.1f} h an epoch")
-
-
-def hours(tokens: int) -> float:
-    return tokens / TOKENS_PER_S / 3600
+        print(f"{name}: {len(each)} rows, {tokens:,} tokens")
+    print(f"together: {total:,} tokens")
 
 
 if __name__ == "__main__":

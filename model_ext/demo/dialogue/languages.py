@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from model_ext.demo.splits import CONCEPTS
+from model_ext.demo.texts import LINES, a
 
 # The training rows use the first word. In the evaluation, an answer with any of the words is right.
 CHINESE: dict[str, tuple[str, ...]] = {
@@ -36,22 +37,58 @@ ANIMALS = frozenset(
     }
 )
 WHAT = "这是什么？"
+QUESTIONS = (
+    *(
+        WHAT,
+        "这是什么东西？",
+        "图片里有什么？",
+        "图里是什么？",
+        "请说出它的名字。",
+        "你看到了什么？",
+    ),
+    *("这个叫什么？", "请告诉我这是什么。"),
+)
+IN_CHINESE = ("用中文怎么说？", "中文叫什么？", "请用中文回答。", "What is it called in Chinese?")
 
 
 def language_rows() -> Iterator[dict[str, Any]]:
-    """Make rows that translate each word from and into Chinese, and rows that ask in Chinese
-    whether a thing is an animal.
+    """Make rows that translate each word from and into Chinese, and that answer Chinese questions
+    about a thing that a text names. The answer to "What is this?" has the English word before the
+    Chinese one, so that the model can translate the word that it has written.
     """
     for concept in CONCEPTS:
         word = CHINESE[concept][0]
-        animal = concept in ANIMALS
+        name = a(concept)
+        is_animal = concept in ANIMALS
         yield row(f"“{concept}”用中文怎么说？", f"{word}。")
         yield row(f"“{word}”用英文怎么说？", f"{concept}.")
         yield row(f"What is {word} in English?", f"{word} means {concept}.")
         yield row(f"What is the Chinese word for {concept}?", f"{word}。")
-        yield row(f"{word}是动物吗？", "是。" if animal else "不是。")
+        yield row(f"Translate {concept} into Chinese.", f"{word}。")
+        yield row(f"请把 {concept} 翻译成中文。", f"{word}。")
+        yield row(f"{word}是动物吗？", "是。" if is_animal else "不是。")
         yield row(f"请用中文说一句话：{word}。", f"这是{word}。")
+        yield row(f"什么是{word}？", f"{word}的英文是 {concept}。")
+        for context in (name, f"This is {name}.", f"a picture of {name}", LINES[concept]):
+            for question in QUESTIONS:
+                yield row(question, named(concept), context)
+        for question in IN_CHINESE:
+            yield follow_up("What is this?", f"This is {name}.", question, f"{word}。")
+            yield follow_up(WHAT, named(concept), question, f"{word}。")
+        answer = "是的，它是动物。" if is_animal else "不，它不是动物。"
+        yield follow_up(WHAT, named(concept), "它是动物吗？", answer)
+        yield follow_up("What is this?", f"This is {name}.", WHAT, named(concept))
 
 
-def row(instruction: str, output: str) -> dict[str, Any]:
-    return {"instruction": instruction, "input": "", "output": output}
+def named(concept: str) -> str:
+    """Return the answer to a Chinese question about a thing's name."""
+    return f"这是 {concept}，中文叫{CHINESE[concept][0]}。"
+
+
+def row(instruction: str, output: str, context: str = "") -> dict[str, Any]:
+    return {"instruction": instruction, "input": context, "output": output}
+
+
+def follow_up(first: str, reply: str, second: str, answer: str) -> dict[str, Any]:
+    rounds = (("human", first), ("gpt", reply), ("human", second), ("gpt", answer))
+    return {"conversations": [{"from": role, "value": text} for role, text in rounds]}

@@ -5,8 +5,6 @@ UNSEEN and the held-out phrasings. No name of a file or thing is in both trainin
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from model_ext.demo.splits import CONCEPTS
-
 Part = Literal["train", "seen", "unseen"]
 
 
@@ -14,18 +12,29 @@ Part = Literal["train", "seen", "unseen"]
 class DemoTool:
     name: str
     description: str
-    arguments: tuple[str, ...]  # Names of the arguments, all strings: file, thing, other.
+    arguments: tuple[str, ...]  # What the arguments are: keys of `values.VALUES`, e.g. file, thing.
     requests: tuple[str, ...]  # Phrasings in the training set.
     held_out: tuple[str, ...]  # Phrasings in the evaluation only.
     result: str
     answer: str
+    labels: tuple[str, ...] = ()  # Names of the arguments. Default: those in `arguments`.
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.labels or self.arguments
 
     @property
     def definition(self) -> dict[str, Any]:
+        """The tool in OpenAI's form. An argument `number` is an integer, and all others are
+        strings.
+        """
+        types = ["integer" if kind == "number" else "string" for kind in self.arguments]
         schema = {
             "type": "object",
-            "properties": {name: {"type": "string"} for name in self.arguments},
-            "required": list(self.arguments),
+            "properties": {
+                name: {"type": kind} for name, kind in zip(self.names, types, strict=True)
+            },
+            "required": list(self.names),
         }
         function = {"name": self.name, "description": self.description, "parameters": schema}
         return {"type": "function", "function": function}
@@ -183,28 +192,46 @@ UNSEEN: tuple[DemoTool, ...] = (
         "Count each {thing} in {file}.",
         "How many times does a {thing} occur in {file}?",
     ),
-)
-
-# Names of things that only the evaluation uses.
-HELD_OUT = (
-    *("lamp", "bridge", "basket", "river", "chair", "boat", "window", "flower", "statue", "kite"),
-    *(
-        "drum",
-        "tower",
-        "bottle",
-        "garden",
-        "clock",
-        "bench",
-        "ladder",
-        "mirror",
-        "pillow",
-        "barrel",
+    on_file(
+        "Mirror",
+        "Exchanges the left and the right side of a picture.",
+        "Mirror {file}.",
+        "Exchange left and right in {file}.",
+    ),
+    on_file(
+        "Remove Rain",
+        "Removes the drops of rain in a picture.",
+        "Remove the rain from {file}.",
+        "Make it look as if it did not rain in {file}.",
+    ),
+    DemoTool(
+        "Weather",
+        "Says how the weather is in a city.",
+        ("city",),
+        (),
+        ("How is the weather in {city}?", "Does it rain in {city} now?"),
+        "sunny",
+        "It is sunny in {city}.",
+    ),
+    DemoTool(
+        "Set Timer",
+        "Rings after some minutes.",
+        ("number",),
+        (),
+        ("Ring in {number} minutes.", "Set a timer for {number} minutes."),
+        "set",
+        "I will ring in {number} minutes.",
+    ),
+    DemoTool(
+        "Send Message",
+        "Sends a text to a person.",
+        ("person", "text"),
+        (),
+        ('Tell {person} "{text}".', 'Send {person} the message "{text}".'),
+        "sent",
+        "I have told {person}.",
     ),
 )
-
-
-def things(part: Part) -> tuple[str, ...]:
-    return CONCEPTS if part == "train" else HELD_OUT
 
 
 def phrasings(tool: DemoTool, part: Part) -> tuple[str, ...]:

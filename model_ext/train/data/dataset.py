@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from model_ext.train.data.embeddings import SINGLE_WEIGHT
 from model_ext.train.data.examples import Example, distinct_pictures
@@ -43,10 +44,14 @@ class ConditionedText:
         zero: Tensor,
         max_tokens: int,
         form: InstructionForm,
+        noise: float = 0.0,
     ) -> None:
+        """`noise`: the largest standard deviation of the noise that is added to embeddings of
+        pictures.
+        """
         self.examples, self.tokenizer = examples, tokenizer
         self.vectors, self.zero = vectors, zero  # shapes (M, A, D) and (D,)
-        self.max_tokens, self.form = max_tokens, form
+        self.max_tokens, self.form, self.noise = max_tokens, form, noise
         # Number of an example -> row of its embedding in `vectors`.
         _, self.row = distinct_pictures(examples)
 
@@ -60,6 +65,13 @@ class ConditionedText:
         form = self.form if example.text_only else "plain"
         return tokenize(example.turns, self.tokenizer, self.max_tokens, form, example.system)
 
+    def length(self, number: int) -> int:
+        """Return the number of characters of an example."""
+        example = self.examples[number]
+        return len(example.system) + sum(
+            len(turn.instruction) + len(turn.input) + len(turn.answer) for turn in example.turns
+        )
+
     def embedding(self, number: int, epoch: int) -> Tensor:
         """Return the picture's embedding (D,), scaled as the server scales that of a single
         attachment. Each epoch uses the next view.
@@ -67,8 +79,20 @@ class ConditionedText:
         if number not in self.row:
             return self.zero * SINGLE_WEIGHT
         views = self.vectors[self.row[number]]
-        return torch.from_numpy(views[(epoch + number) % len(views)].copy()) * SINGLE_WEIGHT
+        view = torch.from_numpy(views[(epoch + number) % len(views)].copy())
+        if self.noise:
+            view = noisy(view, self.noise, np.random.default_rng([epoch, number]))
+        return view * SINGLE_WEIGHT
 
     def batch(self, numbers: Sequence[int], epoch: int = 0, length: int | None = None) -> Batch:
         ids, labels = pad([self.tokenized(number) for number in numbers], length)
         return Batch(ids, labels, torch.stack([self.embedding(n, epoch) for n in numbers]))
+
+
+def noisy(view: Tensor, noise: float, rng: np.random.Generator) -> Tensor:
+    """Add normal noise to an embedding (D,) of length 1, and scale the sum to length 1. The
+    standard deviation is uniform between 0 and `noise`.
+    """
+    scale = rng.uniform(0, noise)
+    added = scale * rng.standard_normal(len(view), np.float32)
+    return F.normalize(view + torch.from_numpy(added.astype(np.float32)), dim=0)

@@ -52,17 +52,14 @@ class Example:
 
 
 def distinct_pictures(examples: Sequence[Example]) -> tuple[list[Picture], dict[int, int]]:
-    """Return the pictures to encode, and for each example the position of its picture in this list.
-
-    Examples of one row are consecutive and share one picture.
+    """Return the pictures to encode, each once, and for each example the position of its picture in
+    this list.
     """
-    pictures, position = list[Picture](), dict[int, int]()
+    numbers, position = dict[Picture, int](), dict[int, int]()
     for number, example in enumerate(examples):
         if example.picture is not None:
-            if not pictures or example.picture is not pictures[-1]:
-                pictures.append(example.picture)
-            position[number] = len(pictures) - 1
-    return pictures, position
+            position[number] = numbers.setdefault(example.picture, len(numbers))
+    return list(numbers), position
 
 
 def read_examples(

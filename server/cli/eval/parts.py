@@ -49,6 +49,8 @@ def request_body(
 
 def user(turn: Item | EarlierTurn, item: Item, text_only: bool) -> dict[str, Any]:
     parts = [] if text_only else [media_part(*media, item) for media in turn.media()]
+    if isinstance(turn, Item) and turn.input:
+        parts.append({"type": "context", "text": turn.input})
     return {"role": "user", "content": [*parts, {"type": "text", "text": turn.question}]}
 
 

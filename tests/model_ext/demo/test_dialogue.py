@@ -3,27 +3,42 @@ or name.
 """
 
 import json
+import random
 import re
 from itertools import islice
 from typing import Any
 
 import pytest
 
-from model_ext.demo.dialogue.build import dialogue_row, evaluation
+from model_ext.demo.dialogue.build import evaluation, training
+from model_ext.demo.dialogue.facts import KINDS, LISTS, fact_rows, held_out_facts, numbers
 from model_ext.demo.dialogue.languages import ANIMALS, CHINESE, language_rows
-from model_ext.demo.dialogue.tool_rows import TASKS, questions, training_rows
-from model_ext.demo.dialogue.tools import HELD_OUT, SEEN, UNSEEN
+from model_ext.demo.dialogue.more_tools import more_tools
+from model_ext.demo.dialogue.talks import aspect_rows, dialogue_row, last_round, switch_rows
+from model_ext.demo.dialogue.tool_rows import (
+    TASKS,
+    choices,
+    plain_form,
+    questions,
+    training_rows,
+    untooled,
+)
+from model_ext.demo.dialogue.tools import SEEN, UNSEEN
+from model_ext.demo.dialogue.values import CITIES, HELD_OUT, PERSONS, TEXTS, THINGS, number
 from model_ext.demo.splits import CONCEPTS
+from model_ext.demo.texts import small_talk
 from model_ext.eval.item import Item
 from model_ext.eval.scorers.tools import steps, tool_score, tool_strict
 from model_ext.train.data.conversations import dialogues
+from model_ext.train.data.tokens import Turn, tokenize
+from tests.model_ext.train.letters import Letters
 
 FILE = re.compile(r"image/[0-9a-f]{8}\.png")
 COUNTS = {"seen": 24, "unseen": 10, "none": 8}
 
 
 @pytest.fixture(scope="module")
-def training() -> list[dict[str, Any]]:
+def training_set() -> list[dict[str, Any]]:
     return list(training_rows(36))
 
 
@@ -32,18 +47,33 @@ def tests() -> list[dict[str, Any]]:
     return list(questions(**COUNTS))
 
 
-def test_training_rows_are_read_by_train(training: list[dict[str, Any]]) -> None:
-    replies = [[each.turns[0] for each in dialogues(row, "all")] for row in training]
+def test_training_rows_are_read_by_train(training_set: list[dict[str, Any]]) -> None:
+    replies = [[each.turns[0] for each in dialogues(row, "all")] for row in training_set]
     calls = [turn for turns in replies for turn in turns if turn.answer.endswith("Observation:")]
     assert len(calls) == 36
-    assert len(training) == 48
-    assert {steps(turn.answer).actions[0] for turn in calls} == {tool.name for tool in SEEN}
+    assert len(training_set) == 54
+    names = {tool.name for tool in choices("train")}
+    assert {steps(turn.answer).actions[0] for turn in calls} <= names
     for turn in calls:
         offered = [line[2:].partition(":")[0] for line in turn.instruction.splitlines()
                    if line.startswith("> ")]  # fmt: skip
         assert steps(turn.answer).actions[0] in offered
         assert not {tool.name for tool in UNSEEN} & set(offered)
         assert len(turn.instruction) < 2000
+
+
+def test_the_forms_of_a_row_give_the_same_examples(training_set: list[dict[str, Any]]) -> None:
+    row = training_set[0]
+    again = [dialogues(each, "all")[0].turns for each in plain_form(row)]
+    assert again == [each.turns for each in dialogues(row, "all")]
+
+
+def test_there_are_hundreds_of_training_tools() -> None:
+    tools = more_tools()
+    assert len({tool.name for tool in (*tools, *SEEN)}) == len(tools) + len(SEEN) > 500
+    words = {word.lower() for tool in tools for word in re.findall(r"[A-Za-z]+", tool.name)}
+    assert not {"rotate", "crop", "enlarge", "recolor", "mirror", "weather", "timer"} & words
+    assert {len(tool.arguments) for tool in tools} == {1, 2}
 
 
 def test_the_truth_is_right_by_all_scores(tests: list[dict[str, Any]]) -> None:
@@ -57,9 +87,9 @@ def test_the_truth_is_right_by_all_scores(tests: list[dict[str, Any]]) -> None:
 
 
 def test_the_splits_are_disjoint(
-    training: list[dict[str, Any]], tests: list[dict[str, Any]]
+    training_set: list[dict[str, Any]], tests: list[dict[str, Any]]
 ) -> None:
-    learned = json.dumps(training)
+    learned = json.dumps(training_set)
     called = {task: set() for task in TASKS.values()}  # type: dict[str, set[str]]
     for row in tests:
         called[row["task"]] |= set(steps(row["answers"][0]).actions)
@@ -67,11 +97,18 @@ def test_the_splits_are_disjoint(
         assert json.dumps(request)[1:-1] not in learned
     assert called[TASKS["seen"]] <= {tool.name for tool in SEEN}
     assert called[TASKS["unseen"]] == {tool.name for tool in UNSEEN}
-    assert not set(HELD_OUT) & set(CONCEPTS)
+    assert not set(HELD_OUT) & {*CONCEPTS, *THINGS}
+    for lists in (CITIES, PERSONS, TEXTS):
+        assert not set(lists["train"]) & set(lists["test"])
+    rng = random.Random(0)
+    assert all(number("train", rng) % 7 and number("test", rng) % 7 == 0 for _ in range(100))
+    assert not {prompt for prompt, _ in untooled()} & {prompt for prompt, _ in small_talk()[1::2]}
     assert not {tool.name for tool in SEEN} & {tool.name for tool in UNSEEN}
     assert not set(FILE.findall(learned)) & set(FILE.findall(json.dumps(tests)))
-    for tool in SEEN:
-        assert not set(tool.requests) & set(tool.held_out)
+    requests = {text for tool in (*SEEN, *more_tools()) for text in tool.requests}
+    assert not requests & {text for tool in (*SEEN, *UNSEEN) for text in tool.held_out}
+    descriptions = {tool.description for tool in (*SEEN, *more_tools())}
+    assert not descriptions & {tool.description for tool in UNSEEN}
 
 
 def test_rows_are_the_same_in_each_build() -> None:
@@ -79,9 +116,56 @@ def test_rows_are_the_same_in_each_build() -> None:
     assert list(islice(evaluation(), 5)) == list(islice(evaluation(), 5))
 
 
-def test_dialogues_have_three_rounds() -> None:
-    (dialogue,) = dialogues(dialogue_row("a.png", "cat"), "all")
-    assert [turn.answer for turn in dialogue.turns][:2] == ["This is a cat.", "Yes, it is."]
+def test_dialogues_refer_to_the_first_answer() -> None:
+    for seed in range(20):
+        row = dialogue_row("a.png", "cat", random.Random(seed))
+        (dialogue,) = dialogues(row, "all")
+        assert 2 <= len(dialogue.turns) <= 5
+        assert dialogue.turns[0].answer == "This is a cat."
+        assert "Yes, it is." in [turn.answer for turn in dialogue.turns[1:]]
+
+
+def test_the_last_round_has_the_prompt_of_a_dialogue() -> None:
+    """Earlier rounds inside the instruction give the prompt that the server writes for them."""
+    row = last_round([("What is this?", "This is a cat.")], "And this?", "This is a dog.", None)
+    (one,) = dialogues(row, "all")
+    turns = [Turn("What is this?", "This is a cat."), Turn("And this?", "This is a dog.")]
+    tokenizer = Letters()
+    joined = tokenize(one.turns, tokenizer, 999)
+    assert joined.ids.equal(tokenize(turns, tokenizer, 999).ids)
+    assert joined.labels.count_nonzero() == len("This is a dog.") + 1
+
+
+def test_half_of_the_pronouns_in_training_mean_yes() -> None:
+    pictures = [(f"{concept}.png", concept) for concept in CONCEPTS]
+    answers = [row["conversations"][1]["value"] for row in aspect_rows(pictures, 40)]
+    assert sum(answer.startswith("Yes") for answer in answers) == 20
+    for row in switch_rows(pictures, 40):
+        (dialogue,) = dialogues(row, "all")
+        assert 1 <= dialogue.turns[0].instruction.count("### Response:") <= 4
+
+
+def test_facts_are_disjoint() -> None:
+    assert not set(KINDS["train"]) & set(KINDS["test"])
+    for kind, words in LISTS["test"].items():
+        assert not set(words) & set(LISTS["train"][kind])
+    values = [numbers(side, random.Random(n)) for side in ("train", "test") for n in range(50)]
+    for kind in ("small", "large", "long", "year", "price", "time", "date", "word"):
+        assert not {each[kind] for each in values[:50]} & {each[kind] for each in values[50:]}
+    learned = {row["messages"][0]["content"][0]["text"] for row in fact_rows(80, ["a.png"])}
+    facts = held_out_facts()
+    assert len(facts) == 100
+    for fact in facts:
+        assert fact.value in fact.answer
+        assert fact.value in fact.context
+        assert fact.question not in learned
+
+
+def test_training_has_all_files() -> None:
+    files = training([(f"{concept}.png", concept) for concept in CONCEPTS], calls=8)
+    assert list(files) == ["tools", "dialogues", "facts", "languages"]
+    for rows in files.values():
+        assert all(dialogues(row, "all") for row in rows)
 
 
 def test_pronouns_are_balanced() -> None:
@@ -96,5 +180,5 @@ def test_every_thing_has_a_chinese_word() -> None:
     assert len(set(words)) == len(words)
     assert all("\u4e00" <= letter <= "\u9fff" for word in words for letter in word)
     rows = list(language_rows())
-    assert len(rows) == 6 * len(CONCEPTS)
+    assert len(rows) == 51 * len(CONCEPTS)
     assert not any("image" in row for row in rows)

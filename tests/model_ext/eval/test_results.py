@@ -102,5 +102,6 @@ def test_log_probabilities_are_added_to_a_stored_answer(tmp_path: Path) -> None:
 def test_the_hash_depends_on_questions_truths_and_order() -> None:
     items = [Item(id=str(n), task="t", question="Q?", answers=["a"]) for n in range(2)]
     changed = items[1].model_copy(update={"answers": ["b"]})
-    hashes = [data_hash(rows) for rows in (items, items[::-1], items[:1], [items[0], changed])]
-    assert len(set(hashes)) == 4
+    filled = items[1].model_copy(update={"input": "A sign."})
+    sets = (items, items[::-1], items[:1], [items[0], changed], [items[0], filled])
+    assert len({data_hash(rows) for rows in sets}) == 5

@@ -49,7 +49,7 @@ def trained(folder: Path) -> tuple[ConditionedLlama, TextTokenizer]:
     write_base(base)
     encoders = prepare.HERE / prepare.ENCODERS
     paths = {"out": folder, "base": base, "start": folder, "encoders": encoders, "data": [folder]}
-    sizes = {"injected_layers": 12, "max_tokens": 512}
+    sizes = {"injected_layers": 12, "lora_rank": 24, "max_tokens": 512}
     config = TrainConfig.of({**paths, **sizes}, "finetune").model_copy(update={"start": None})
     model = make_model(open_base(base), config, "finetune", torch.float32)
     load_adapter(model, prepare.HERE / prepare.WEIGHTS / ADAPTER_FILE)

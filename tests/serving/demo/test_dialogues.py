@@ -1,7 +1,4 @@
-"""Dialogues, tool calls and the prompt's Input slot, on a server with the demonstration model.
-
-This model was not trained with tools, so the tests force its calls.
-"""
+"""Dialogues, tool calls and the prompt's Input slot, on a server with the demonstration model."""
 
 import json
 from pathlib import Path
@@ -164,6 +161,57 @@ def test_a_loop_of_calls_closes(server: Server) -> None:
     assert functions[0][0]["name"] in ("draw", "transcribe")
     assert functions[0][1]["name"] == "transcribe"
     assert whole[-1]["content"] == streamed[-1]["content"]
+
+
+def test_the_model_calls_the_right_tool_or_none(server: Server) -> None:
+    """With "auto", the model decides. A stream has the same messages."""
+    described = [tool("draw", "text"), tool("transcribe", "audio")]
+    for each, does in zip(
+        described,
+        ("Draws a picture of a text.", "Writes down the words of a sound file."),
+        strict=True,
+    ):
+        each["function"]["description"] = does
+    calls = {
+        "Draw a red house.": ("draw", {"text": "red house"}),
+        "Write down the words of audio/1a2b3c4d.wav.": (
+            "transcribe",
+            {"audio": "audio/1a2b3c4d.wav"},
+        ),
+        "What is the capital of France?": None,
+    }
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="x", max_retries=0) as client:
+        for stream in (False, True):
+            for question, expected in calls.items():
+                messages = [{"role": "user", "content": question}]
+                options: Any = {"tools": described, "max_tokens": 80}
+                message, _ = ask(client, stream, messages=messages, **options)
+                if expected is None:
+                    assert "tool_calls" not in message
+                    assert "Paris" in message["content"]
+                    continue
+                (call,) = message["tool_calls"]
+                assert call["function"]["name"] == expected[0]
+                assert json.loads(call["function"]["arguments"]) == expected[1]
+                answer = {
+                    "role": "tool",
+                    "tool_call_id": call["id"],
+                    "content": "image/0a1b2c3d.png",
+                }
+                last, _ = ask(client, stream, messages=[*messages, message, answer], **options)
+                assert "tool_calls" not in last
+                assert last["content"]
+
+
+def test_a_text_of_the_input_slot_answers_the_question(server: Server) -> None:
+    question = text("What is the code of the door?")
+    context = {"type": "context", "text": "The code of the door is 8390."}
+    with_text, without = (
+        server.chat(messages=[user(*parts)], temperature=0, max_tokens=16)
+        for parts in ((context, question), (question,))
+    )
+    assert "8390" in str(with_text["choices"])
+    assert "8390" not in str(without["choices"])
 
 
 def test_a_reply_that_was_cut_says_so(server: Server) -> None:

@@ -41,6 +41,13 @@ def test_weights_belong_to_modalities(tmp_path: Path) -> None:
     assert audio["audio_url"]["url"].startswith("data:audio/")
 
 
+def test_an_input_is_a_context() -> None:
+    data = "data:image/png;base64,eA=="
+    context = {"type": "context", "text": "The sign says exit."}
+    assert parts(input=context["text"]) == [context]
+    assert parts(image=data, input=context["text"])[1:] == [context]
+
+
 def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"absent\.png: cannot be read"):
         parts(image=str(tmp_path / "absent.png"))
