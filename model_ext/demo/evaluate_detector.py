@@ -28,7 +28,7 @@ from model_ext.demo.build_detection import NEVER_BOXED
 from model_ext.demo.splits import CONCEPTS
 from model_ext.grounding.average_precision import ScoredBox, average_precision
 from model_ext.grounding.bind.crops import crops
-from model_ext.grounding.bind.detector import BindDetector
+from model_ext.grounding.bind.detector import BindDetector, scores_of
 from model_ext.grounding.detector import Detection, Query
 from model_ext.imagebind.model import ImageBind
 from model_ext.imagebind.preprocess.config import PreprocessConfig
@@ -153,7 +153,7 @@ def components(
             picture = normalize(torch.from_numpy(scene.picture.copy()).permute(2, 0, 1))
             cut = crops(picture, torch.from_numpy(boxes), detector.config.margin, size)
             cosines = encoders.unit("vision", cut) @ wanted.T
-            scores = curve.scores(cosines, torch.ones(len(boxes))).tolist()
+            scores = scores_of(cosines, torch.ones(len(boxes)), [curve]).tolist()
             for box, row in zip(boxes.tolist(), scores, strict=True):
                 corners = (box[0], box[1], box[2], box[3])
                 detections += [Detection(q, corners, score) for q, score in enumerate(row)]

@@ -64,8 +64,8 @@ class InjectedDecoderLayer(LlamaDecoderLayer):
             hidden_states, residual = self.input_layernorm(hidden_states, residual)
         if self.row is not None and self.form == "value":
             # In the released form, the row is added to attention's output, which is then added to
-            # the residual. Adding the row to the residual first gives the same sum. It takes less
-            # time on a GPU, because it is a part of the norm's kernel, which has the residual.
+            # the residual. Adding the row to the residual first gives the same sum. For large
+            # batches it takes less time on a GPU (docs/decisions/0002).
             residual = residual + deltas[self.row].index_select(0, slots)
         hidden_states = self.self_attn(positions=positions, hidden_states=hidden_states)
         hidden_states, residual = self.post_attention_layernorm(hidden_states, residual)

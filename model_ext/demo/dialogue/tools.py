@@ -12,9 +12,10 @@ Part = Literal["train", "seen", "unseen"]
 class DemoTool:
     name: str
     description: str
-    arguments: tuple[str, ...]  # What the arguments are: keys of `values.VALUES`, e.g. file, thing.
-    requests: tuple[str, ...]  # Phrasings in the training set.
-    held_out: tuple[str, ...]  # Phrasings in the evaluation only.
+    # The kind of each argument: a key of `values.VALUES`, such as file or thing.
+    arguments: tuple[str, ...]
+    requests: tuple[str, ...]  # Phrasings that the training rows have.
+    held_out: tuple[str, ...]  # Phrasings that only the evaluation has.
     result: str
     answer: str
     labels: tuple[str, ...] = ()  # Names of the arguments. Default: those in `arguments`.

@@ -2,18 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from model_ext.errors import ConfigError
 from model_ext.imagebind.config import ImageBindConfig
 
-if TYPE_CHECKING:  # `bindserve serve` reads this configuration, and must not import torch.
-    from torch import Tensor
-
 MODEL_TYPE = "bindserve_detector"
-SMALLEST = 1e-6  # A smaller objectness counts as this one.
 CONFIG_FILE, TENSORS_FILE = "config.json", "model.safetensors"
 
 
@@ -28,11 +24,6 @@ class Calibration(BaseModel):
     slope: float = Field(gt=0)
     weight: float = Field(ge=0)
     offset: float
-
-    def scores(self, cosines: "Tensor", objectness: "Tensor") -> "Tensor":
-        """Cosines (N, Q) of boxes and queries, and the boxes' objectness (N,) -> scores (N, Q)."""
-        evidence = self.weight * objectness.clamp_min(SMALLEST).log()
-        return (self.slope * cosines + evidence[:, None] + self.offset).sigmoid()
 
 
 class BindDetectorConfig(BaseModel):

@@ -36,6 +36,7 @@ MAX_OVERLAP = 0.55
 # smaller anyway.
 MAX_SIDE = 1024
 UNCALIBRATED = Calibration(slope=20, weight=1, offset=-10)
+SMALLEST = 1e-6  # A smaller objectness counts as this one.
 
 
 class BindDetector(nn.Module):
@@ -114,14 +115,8 @@ class BindDetector(nn.Module):
             return []
         own = [query.vector for query in queries if query.vector is not None]
         wanted = torch.from_numpy(np.stack(own)).to(vectors)
-        cosines = vectors @ wanted.T
-        columns = [
-            self.config.calibration.get(query.modality, UNCALIBRATED).scores(
-                cosines[:, number : number + 1], objectness
-            )
-            for number, query in enumerate(queries)
-        ]
-        scores = torch.cat(columns, dim=1)
+        curves = [self.config.calibration.get(q.modality, UNCALIBRATED) for q in queries]
+        scores = scores_of(vectors @ wanted.T, objectness, curves)
         rows, indices = (scores > threshold).nonzero(as_tuple=True)
         detections = [
             Detection(index, (box[0], box[1], box[2], box[3]), score)
@@ -167,6 +162,16 @@ class BindDetector(nn.Module):
             for name, tensor in self.state_dict().items()
         }
         save_file(tensors, folder / TENSORS_FILE, metadata={"format": "pt"})
+
+
+def scores_of(cosines: Tensor, objectness: Tensor, curves: Sequence[Calibration]) -> Tensor:
+    """Return the scores (N, Q) of boxes for queries, from cosines (N, Q), the boxes' objectness
+    (N,), and the curve of each query, or one curve for all.
+    """
+    numbers = [(curve.slope, curve.weight, curve.offset) for curve in curves]
+    slopes, weights, offsets = cosines.new_tensor(numbers).unbind(1)
+    evidence = objectness.clamp_min(SMALLEST).log()[:, None]
+    return (slopes * cosines + weights * evidence + offsets).sigmoid()
 
 
 def _scaled(picture: Tensor) -> tuple[Tensor, float]:

@@ -95,4 +95,4 @@ def noisy(view: Tensor, noise: float, rng: np.random.Generator) -> Tensor:
     """
     scale = rng.uniform(0, noise)
     added = scale * rng.standard_normal(len(view), np.float32)
-    return F.normalize(view + torch.from_numpy(added.astype(np.float32)), dim=0)
+    return F.normalize(view + torch.from_numpy(added), dim=0)

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model_ext.grounding.bind.config import SMALLEST, BindDetectorConfig, Calibration
-from model_ext.grounding.bind.detector import BindDetector
+from model_ext.grounding.bind.config import BindDetectorConfig, Calibration
+from model_ext.grounding.bind.detector import SMALLEST, BindDetector, scores_of
 from model_ext.grounding.boxes import overlaps
 from model_ext.imagebind.model import ImageBind
 from model_ext.imagebind.preprocess.config import PreprocessConfig
@@ -106,7 +106,8 @@ def score_scenes(
     """
     scores = []
     for scene in scenes:
-        scores.append(curve.scores(scene.vectors @ queries.T, scene.objectness).amax(0).numpy())
+        own = scores_of(scene.vectors @ queries.T, scene.objectness, [curve])
+        scores.append(own.amax(0).numpy())
     present = [np.isin(keys, scene.keys) for scene in scenes]
     return np.concatenate(scores), np.concatenate(present)
 
@@ -122,7 +123,8 @@ def _names(boxes: Tensor, truth: Tensor, keys: list[str]) -> list[str]:
 def fit(
     cosines: NDArray[np.float32], objectness: NDArray[np.float32], same: NDArray[np.bool_]
 ) -> Calibration:
-    """Fit a curve by Newton's method, to one element for each pair of a box and a query.
+    """Fit a curve by Newton's method. Each of the three arrays has one element for each pair of a
+    box and a query.
 
     Raises TrainError: when all labels are equal.
     """

@@ -12,7 +12,7 @@ import torch
 from model_ext.errors import ConfigError
 from model_ext.grounding.bind.config import Calibration
 from model_ext.grounding.bind.crops import crops
-from model_ext.grounding.bind.detector import BindDetector
+from model_ext.grounding.bind.detector import BindDetector, scores_of
 from model_ext.grounding.bind.proposals import STRIDE, centers
 from model_ext.grounding.detector import Query
 from model_ext.imagebind.model import TensorError
@@ -120,10 +120,15 @@ def test_a_curve_belongs_to_the_modality_of_the_query(detector: BindDetector) ->
 def test_scores_grow_with_the_cosine_and_the_objectness() -> None:
     """The logit of the score is 2 * cosine + 0.5 * log(objectness) - 1."""
     curve = Calibration(slope=2, weight=0.5, offset=-1)
-    scores = curve.scores(torch.tensor([[0.5, 1.0], [0.5, -1.0]]), torch.tensor([1.0, 0.25]))
+    cosines, objectness = torch.tensor([[0.5, 1.0], [0.5, -1.0]]), torch.tensor([1.0, 0.25])
+    scores = scores_of(cosines, objectness, [curve])
     logits = torch.tensor([[0, 1], [-np.log(2), -3 - np.log(2)]], dtype=torch.float32)
     torch.testing.assert_close(scores, 1 / (1 + torch.exp(-logits)))
-    assert 0 < float(curve.scores(torch.zeros(1, 1), torch.zeros(1))) < 1e-3
+    assert 0 < float(scores_of(torch.zeros(1, 1), torch.zeros(1), [curve])) < 1e-3
+    other = Calibration(slope=3, weight=0, offset=-2)
+    both = scores_of(cosines, objectness, [curve, other])
+    torch.testing.assert_close(both[:, 0], scores[:, 0])
+    torch.testing.assert_close(both[:, 1], torch.sigmoid(torch.tensor([1.0, -5.0])))
 
 
 def test_centers_are_those_of_the_cells() -> None:
