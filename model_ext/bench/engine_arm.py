@@ -36,13 +36,13 @@ def open_llm(model: str, config: dict[str, Any], options: dict[str, Any]) -> Any
 
     flags = {"skip_tokenizer_init": True, "worker_extension_cls": PROFILED, **options}
     if CONDITIONED in config["architectures"]:
-        flags["worker_cls"] = worker_class(model, flags)
+        flags |= conditioned_classes(model, flags)
     return LLM(model, **flags)
 
 
-def worker_class(model: str, flags: dict[str, Any]) -> str:
-    """Return the worker class for this configuration. For vLLM's Model Runner V1, return one of
-    bindserve's classes, because vLLM's own class would not pass embeddings to the model.
+def conditioned_classes(model: str, flags: dict[str, Any]) -> dict[str, Any]:
+    """Return bindserve's scheduler class and, for vLLM's Model Runner V1, bindserve's worker class,
+    as flags.
     """
     from vllm.engine.arg_utils import EngineArgs
 
@@ -50,8 +50,10 @@ def worker_class(model: str, flags: dict[str, Any]) -> str:
 
     config = EngineArgs(model=model, **flags).create_engine_config()
     adapt(config)
-    worker: str = config.parallel_config.worker_cls
-    return worker
+    return {
+        "worker_cls": config.parallel_config.worker_cls,
+        "scheduler_cls": config.scheduler_config.scheduler_cls,
+    }
 
 
 class Generator:

@@ -25,6 +25,7 @@ from model_ext.config import BindServeConfig
 from model_ext.engine.adapter import check_adapter, model_state_class
 from model_ext.engine.arrival import Arrival
 from model_ext.engine.device import Device
+from model_ext.engine.early_rows import MAX_EARLY_ROWS
 from model_ext.engine.fold import Fold, fold
 from model_ext.engine.injection import Injection
 from model_ext.engine.linear import PackedLinear
@@ -122,9 +123,10 @@ class ImageBindLLMForCausalLM(LlamaForCausalLM):
                 injection, attention.total_num_heads, self.config.hidden_size, value_width
             )
         scheduler = vllm_config.scheduler_config
+        early = MAX_EARLY_ROWS if vllm_config.use_v2_model_runner else 0
         self.slots = SlotTable(
             layers=injection.layers,
-            rows=scheduler.max_num_seqs,
+            rows=scheduler.max_num_seqs + early,
             hidden=self.config.hidden_size,
             tokens=scheduler.max_num_batched_tokens,
             dtype=vllm_config.model_config.dtype,

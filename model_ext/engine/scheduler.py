@@ -1,8 +1,10 @@
-"""vLLM's schedulers, but with threads of low priority to compile grammars.
+"""vLLM's schedulers, with two differences.
 
 vLLM compiles the grammars of structured outputs in threads of the engine's process, where a large
-grammar would take CPU time from the model. The classes differ from vLLM's only in the executor of
-these threads.
+grammar would take CPU time from the model. Here these threads have a low priority.
+
+For Model Runner V2, a step with new requests also has the embeddings of waiting requests
+(`upcoming.py`).
 """
 
 import os
@@ -11,7 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.scheduler import Scheduler
+
+from model_ext.engine.upcoming import Upcoming
 
 NICE = 19
 # several threads, so that small grammars do not wait for large ones
@@ -22,12 +27,17 @@ class ConditionedScheduler(Scheduler):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         lower_priority_of(self.structured_output_manager)
+        self._upcoming = Upcoming()
+
+    def schedule(self, *args: Any, **kwargs: Any) -> SchedulerOutput:
+        output: SchedulerOutput = super().schedule(*args, **kwargs)
+        if self.use_v2_model_runner:
+            self._upcoming.attach(output, self.waiting)
+        return output
 
 
-class ConditionedAsyncScheduler(AsyncScheduler):
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        lower_priority_of(self.structured_output_manager)
+class ConditionedAsyncScheduler(ConditionedScheduler, AsyncScheduler):
+    """The base classes must be in this order, because AsyncScheduler derives from Scheduler."""
 
 
 def lower_priority_of(manager: Any) -> None:

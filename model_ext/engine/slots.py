@@ -4,8 +4,8 @@ A slot is the index of a request's row. The runner adapters write the slots, `ar
 rows, and the model's forward pass reads both. The buffers are allocated once and never move, so
 that captured CUDA graphs stay valid. This file does not use vLLM.
 
-Shapes: q injected layers, R slots (requests that may run at once), C hidden dimensions, N tokens
-of a step.
+Shapes: q injected layers, R slots (one for each request that may run, and one for each row that is
+computed early), C hidden dimensions, N tokens of a step.
 """
 
 import numpy as np

@@ -18,6 +18,7 @@ def register() -> None:
 
     from model_ext.conditioning import EXTRA_ARG
     from model_ext.engine.arrival import Arrival
+    from model_ext.engine.early_rows import EarlyRows
     from model_ext.engine.runner_v1 import ConditionedRunner
     from model_ext.engine.state_v2 import ConditionedModelState
 
@@ -60,6 +61,13 @@ def register() -> None:
         if not device.captures:
             self.capture()  # captures no graphs on a CPU, but makes Arrival pad batches
 
+    def exchange(self: Any, packed: bytes, row: int) -> int:
+        early: int = original_exchange(self, packed, row)
+        self.used = getattr(self, "used", 0) + (early != row)
+        log_powers_of_2(log, "early rows used: %d", self.used if early != row else 0)
+        return early
+
+    original_exchange, EarlyRows.exchange = EarlyRows.exchange, exchange
     original_arrival, Arrival.__init__ = Arrival.__init__, build_arrival
     original_preprocess = ConditionedRunner._preprocess
     original_add_request = ConditionedModelState.add_request
@@ -68,6 +76,11 @@ def register() -> None:
     ConditionedModelState.add_request = add_request
     ConditionedModelState.prepare_inputs = prepare_inputs
     ConditionedRunner.checker = None
+
+
+def log_powers_of_2(log: Callable[..., None], message: str, count: int) -> None:
+    if count and count & (count - 1) == 0:
+        log(message, count)
 
 
 class Checker:
@@ -95,8 +108,7 @@ class Checker:
             if self.model_embedding(packed) is None:
                 continue
             self.checked += 1
-            if self.checked & (self.checked - 1) == 0:  # log each power of 2
-                self.log("slots checked: %d", self.checked)
+            log_powers_of_2(self.log, "slots checked: %d", self.checked)
 
     def expected(self, packed: Any) -> torch.Tensor:
         if packed not in self.rows:

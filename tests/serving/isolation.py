@@ -47,6 +47,7 @@ class Report:
     chunked: int = 0  # number of compared requests whose prompt needs several engine steps
     preemptions: int = 0
     slots_checked: int = 0
+    early_rows: int = 0  # requests whose rows were computed before they arrived (V2 only)
     seconds: float = 0
 
     def assert_isolated(self) -> None:
@@ -138,7 +139,10 @@ async def attack(server: Server, requests: int, seed: int) -> Report:
     questions = [Question(a, p) for a in range(ATTACHMENTS) for p in range(len(PROMPTS))]
     questions = rng.sample(questions, min(len(questions), max(8, requests // 10)))
     limits = httpx.Limits(max_connections=CLIENTS)
-    checked_before = slots_checked(server)
+    checked_before, early_before = (
+        logged(server, "slots checked"),
+        logged(server, "early rows used"),
+    )
     async with httpx.AsyncClient(
         base_url=server.url, timeout=600, limits=limits, headers=AUTHORIZATION
     ) as client:
@@ -153,7 +157,8 @@ async def attack(server: Server, requests: int, seed: int) -> Report:
 
         await asyncio.gather(*(one_client() for _ in range(CLIENTS)))
         report.preemptions = await preemptions(client) - preempted_before
-    report.slots_checked = slots_checked(server) - checked_before
+    report.slots_checked = logged(server, "slots checked") - checked_before
+    report.early_rows = logged(server, "early rows used") - early_before
     report.seconds = time.monotonic() - start
     return report
 
@@ -163,10 +168,10 @@ async def preemptions(client: httpx.AsyncClient) -> int:
     return int(metric((await client.get("/metrics")).text, "vllm:num_preemptions_total"))
 
 
-def slots_checked(server: Server) -> int:
-    """Return how many slots the worker has checked since its start."""
-    checked = re.findall(r"slots checked: (\d+)", server.log.read_text())
-    return max(map(int, checked), default=0)
+def logged(server: Server, count: str) -> int:
+    """Return a count of the worker since its start. It logs powers of 2 (tests/checking)."""
+    counts = re.findall(rf"{count}: (\d+)", server.log.read_text())
+    return max(map(int, counts), default=0)
 
 
 def metric(text: str, name: str) -> float:
@@ -209,6 +214,7 @@ def step() -> None:
         arguments.rows.number(name.replace("_", " "), getattr(report, name), "")
     arguments.rows.number("prompt tokens from the prefix cache", report.cached_tokens, "")
     arguments.rows.number("slots checked by the worker", report.slots_checked, "")
+    arguments.rows.number("rows computed before their requests arrived", report.early_rows, "")
     try:
         report.assert_isolated()
     except AssertionError as error:
