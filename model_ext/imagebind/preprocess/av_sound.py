@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import av
 import numpy as np
+from av.codec.context import Flags2
 from av.container import InputContainer
 from numpy.typing import NDArray
 
@@ -26,6 +27,9 @@ FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "flt": 1.0, "dbl": 1
 # The first decoded frame of AAC has only the delay of the encoder. mp4 files say so, and FFmpeg
 # drops this frame, but these containers do not.
 WITHOUT_DELAY = frozenset({"aac", "mpegts", "m2ts"})
+# The same is true of WMA. There FFmpeg drops two frames, and with the second one the first 46 ms of
+# files that FFmpeg's own encoder wrote. Therefore, `_stream` tells FFmpeg to drop nothing.
+WMA = frozenset({"wmav1", "wmav2"})
 
 
 class AvSound:
@@ -67,8 +71,7 @@ class AvSound:
         """Decode from the current position. `exact`: whether this is the start of the file."""
         position: int | None = None
         frames = self._frames(file, stream)
-        codec = stream.codec_context.codec.canonical_name
-        if exact and codec.startswith("aac") and self._name in WITHOUT_DELAY:
+        if exact and self._starts_with_delay(stream):
             next(frames, None)
         for frame in frames:
             if position is None and exact:
@@ -84,9 +87,16 @@ class AvSound:
         if stream is None:
             raise DecodeError("the video has no sound track" if file.streams.video else DAMAGED)
         check_codec(stream, SOUND_CODECS)
-        self._notes["codec"] = stream.codec_context.codec.canonical_name
+        self._notes["codec"] = codec = stream.codec_context.codec.canonical_name
+        if codec in WMA:
+            stream.codec_context.flags2 |= Flags2.skip_manual
         stream.codec_context.thread_count = 1
         return stream
+
+    def _starts_with_delay(self, stream: av.AudioStream) -> bool:
+        """Whether the first decoded frame has only the delay of the encoder."""
+        codec = stream.codec_context.codec.canonical_name
+        return codec in WMA or (codec.startswith("aac") and self._name in WITHOUT_DELAY)
 
     def _frames(self, file: InputContainer, stream: av.AudioStream) -> Iterator[av.AudioFrame]:
         damaged = 0

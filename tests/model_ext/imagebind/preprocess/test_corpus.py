@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from scipy.signal import resample_poly
 from torch import Tensor
 from trimesh.sample import sample_surface
 
@@ -39,9 +40,9 @@ from tests.corpus import (
 )
 
 FILES = sorted(FOLDER.iterdir())
-# format -> the cosine that it reaches. amr has no frequencies above 4 kHz. FFmpeg's decoder drops
-# the first 25 ms of wma.
-CHANGED = {"amr": 0.75, "wma": 0.6}
+NARROW = "amr"  # Its recordings have 8,000 samples per second, and so has their original.
+# For this file, three pictures are about equally near (0.33, 0.33 and 0.31), and the order changes.
+NEAR_TIE = "audio-b-amr.amr"
 SAMPLED = ("off", "stl", "stl-ascii", "glb")  # meshes, on which the reader samples points
 
 
@@ -55,8 +56,9 @@ def lossless(modality: str, content: str, name: str) -> bytes:
     made.
     """
     if modality == "audio":
-        file = io.BytesIO()
-        soundfile.write(file, waveform(content), RATE, "FLOAT", format="WAV")
+        file, factor = io.BytesIO(), 2 if name == NARROW else 1
+        samples = resample_poly(waveform(content), 1, factor)
+        soundfile.write(file, samples, RATE // factor, "FLOAT", format="WAV")
         return file.getvalue()
     if modality == "image":
         return save_picture(content, "PNG")
@@ -72,8 +74,8 @@ def expected_points(content: str, name: str) -> np.ndarray:
 
 
 @cache
-def original(modality: str, content: str) -> Tensor:
-    return decode(modality, lossless(modality, content, "")).tensor
+def original(modality: str, content: str, name: str = "") -> Tensor:
+    return decode(modality, lossless(modality, content, name)).tensor
 
 
 def stretched(content: str) -> Tensor:
@@ -142,12 +144,11 @@ def test_a_file_is_decoded_like_its_original(path: Path) -> None:
         shown = [stretched(each) if name == "3gp" else original("image", each) for each in pair]
         tensors = sample.tensor[1, :, 0], *shown
     else:
-        tensors = sample.tensor, original(modality, content), original(modality, other)
+        rate = NARROW if name == NARROW else ""
+        tensors = sample.tensor, original(modality, content, rate), original(modality, other, rate)
     bound = 0.98
-    # The bounds of lossy formats are lower: sound codecs drop noise, and amr drops all frequencies
-    # above 4 kHz.
     if name in LOSSY[modality]:
-        bound = 0.5 if name == "amr" else 0.8 if modality == "audio" else 0.9
+        bound = 0.8 if modality == "audio" else 0.9  # sound codecs drop noise
     assert similarity(tensors[0], tensors[1]) >= bound
     assert similarity(tensors[0], tensors[1]) > similarity(tensors[0], tensors[2])
 
@@ -159,11 +160,9 @@ def test_a_file_is_embedded_like_its_original(
     modality, content, name = parts(path)
     vector = embedding(encoders, modality, path.read_bytes())
     expected = embedding(encoders, modality, lossless(modality, content, name))
-    if name in CHANGED:
-        assert vector @ expected >= CHANGED[name]
-        return
     assert vector @ expected >= (0.9 if name in LOSSY[modality] else 0.98)
-    assert (gallery @ vector).argmax() == (gallery @ expected).argmax()
+    if path.name != NEAR_TIE:
+        assert (gallery @ vector).argmax() == (gallery @ expected).argmax()
 
 
 def test_the_document_lists_what_is_tested() -> None:
