@@ -44,7 +44,8 @@ done
 [ -f "$work/rank/adapter.safetensors" ] ||
   python -m model_ext.demo.widen --run "$work/neutral" --out "$work/rank" --rank 24
 [ -f "$work/data/dialogue-evaluation.jsonl" ] ||
-  python -m model_ext.demo.dialogue.build --data "$work/data" --base "$work/base"
+  python -m model_ext.demo.dialogue.build --data "$work/data" --base "$work/base" \
+    --encoders "$work/pictures/encoders"
 [ -f "$work/talk/adapter.safetensors" ] || bindserve train finetune "$work/talk.yaml"
 table() { # evaluates a run; the finished model determines the cache's weight for all
   [ -f "$work/table-$1.json" ] || python -m model_ext.demo.evaluate --run "$work/$1" $2 \
