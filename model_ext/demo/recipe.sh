@@ -1,6 +1,6 @@
 #!/bin/sh
 # Build the demonstration model: create the data from registry packages, train, and evaluate.
-# Without a GPU, the build takes about three hours on two free cores, the step talk eight more, and
+# Without a GPU, the build takes about three hours on two free cores, the step talk 18 more, and
 # the detector some more. `bindserve train` uses a GPU if there is one: these two then take minutes.
 # Run the same command again to resume an interrupted build.
 #

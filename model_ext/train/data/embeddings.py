@@ -119,8 +119,9 @@ def _stored(picture: Picture, views: int, size: int) -> NDArray[np.float32]:
         raise TrainError(
             f"{picture.path}: expected embeddings (views, {size}), not {vectors.shape}"
         )
-    chosen: NDArray[np.float32] = vectors[np.arange(views) % len(vectors)].astype(np.float32)
-    return chosen / np.linalg.norm(chosen, axis=1, keepdims=True)
+    chosen = vectors[np.arange(views) % len(vectors)].astype(np.float32)
+    unit: NDArray[np.float32] = chosen / np.linalg.norm(chosen, axis=1, keepdims=True)
+    return unit
 
 
 @torch.no_grad()
