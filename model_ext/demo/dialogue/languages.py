@@ -1,8 +1,9 @@
 """Chinese words for the demonstration's concepts, and training rows about these words. No row has a
-picture.
+picture: some have the embedding of the thing's English name.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 from model_ext.demo.splits import CONCEPTS
@@ -36,27 +37,27 @@ ANIMALS = frozenset(
         *("shark", "snail", "snake", "spider", "turtle", "whale"),
     }
 )
-WHAT = "这是什么？"
+WHAT = "这是什么？"  # Only the evaluation has this question.
 QUESTIONS = (
-    *(
-        WHAT,
-        "这是什么东西？",
-        "图片里有什么？",
-        "图里是什么？",
-        "请说出它的名字。",
-        "你看到了什么？",
-    ),
-    *("这个叫什么？", "请告诉我这是什么。"),
+    *("这是什么东西？", "图片里有什么？", "图里是什么？", "请说出它的名字。", "你看到了什么？"),
+    *("这个叫什么？", "请告诉我这是什么。", "这个东西叫什么名字？", "它是什么？", "那是什么？"),
+    *("这里有什么？", "你知道这是什么吗？", "这是啥？", "请问，这是什么呢？"),
 )
+ENGLISH = (
+    *("What is this?", "What do you see?", "What is shown?", "What is it called?"),
+    *("What do you see and hear?", "What is in the picture?"),
+)
+DESCRIBE = ("Describe it.", "Tell me about it.", "Write one line about it.")
 IN_CHINESE = ("用中文怎么说？", "中文叫什么？", "请用中文回答。", "What is it called in Chinese?")
+Row = dict[str, Any]
 
 
-def language_rows() -> Iterator[dict[str, Any]]:
+def language_rows() -> Iterator[Row]:
     """Make rows that translate each word from and into Chinese, and that answer Chinese questions
-    about a thing that a text names. The answer to "What is this?" has the English word before the
-    Chinese one, so that the model can translate the word that it has written.
+    about a thing that a text names. The answer to a question for the name has the English word
+    before the Chinese one, so that the model can translate the word that it has written.
     """
-    for concept in CONCEPTS:
+    for number, concept in enumerate(CONCEPTS):
         word = CHINESE[concept][0]
         name = a(concept)
         is_animal = concept in ANIMALS
@@ -70,14 +71,56 @@ def language_rows() -> Iterator[dict[str, Any]]:
         yield row(f"请用中文说一句话：{word}。", f"这是{word}。")
         yield row(f"什么是{word}？", f"{word}的英文是 {concept}。")
         for context in (name, f"This is {name}.", f"a picture of {name}", LINES[concept]):
-            for question in QUESTIONS:
+            for question in QUESTIONS[:8]:
                 yield row(question, named(concept), context)
+        what = QUESTIONS[number % len(QUESTIONS)]
         for question in IN_CHINESE:
-            yield follow_up("What is this?", f"This is {name}.", question, f"{word}。")
-            yield follow_up(WHAT, named(concept), question, f"{word}。")
+            yield dialogue(("What is this?", f"This is {name}."), (question, f"{word}。"))
+            yield dialogue((what, named(concept)), (question, f"{word}。"))
         answer = "是的，它是动物。" if is_animal else "不，它不是动物。"
-        yield follow_up(WHAT, named(concept), "它是动物吗？", answer)
-        yield follow_up("What is this?", f"This is {name}.", WHAT, named(concept))
+        yield dialogue((what, named(concept)), ("它是动物吗？", answer))
+        yield dialogue(("What is this?", f"This is {name}."), (what, named(concept)))
+
+
+def word_rows(words: Mapping[str, Sequence[str]]) -> Iterator[Row]:
+    """Make Chinese and English rows with the same embeddings, so that the model learns to choose
+    the language by the question.
+
+    `words`: for each concept, the files of embeddings of its English name (word_embeddings.py).
+    """
+    for concept in CONCEPTS:
+        for rows in (chinese_rows(concept), english_rows(concept)):
+            for each, path in zip(rows, cycle(words[concept]), strict=False):
+                yield {**each, "embedding": path}
+
+
+def chinese_rows(concept: str) -> Iterator[Row]:
+    word = CHINESE[concept][0]
+    is_animal = concept in ANIMALS
+    animal = ("它是动物吗？", "是的，它是动物。" if is_animal else "不，它不是动物。")
+    for number, question in enumerate(QUESTIONS):
+        yield dialogue((question, named(concept)))
+        in_chinese = (IN_CHINESE[number % len(IN_CHINESE)], f"{word}。")
+        english = (ENGLISH[number % len(ENGLISH)], f"This is {a(concept)}.")
+        if number % 2:
+            yield dialogue((question, named(concept)), animal)
+        else:
+            yield dialogue((question, named(concept)), english)
+        if number % 3 == 0:
+            yield dialogue(english, in_chinese, (question, named(concept)))
+
+
+def english_rows(concept: str) -> Iterator[Row]:
+    name = f"This is {a(concept)}."
+    is_animal = ("Is it an animal?", "Yes, it is." if concept in ANIMALS else "No, it is not.")
+    for number, question in enumerate(ENGLISH):
+        chinese = (QUESTIONS[number % len(QUESTIONS)], named(concept))
+        yield dialogue((question, name))
+        yield dialogue((question, name), is_animal)
+        yield dialogue((question, name), chinese)
+        yield dialogue((question, name), (DESCRIBE[number % len(DESCRIBE)], LINES[concept]))
+    for question in DESCRIBE:
+        yield dialogue((question, LINES[concept]))
 
 
 def named(concept: str) -> str:
@@ -85,10 +128,11 @@ def named(concept: str) -> str:
     return f"这是 {concept}，中文叫{CHINESE[concept][0]}。"
 
 
-def row(instruction: str, output: str, context: str = "") -> dict[str, Any]:
+def row(instruction: str, output: str, context: str = "") -> Row:
     return {"instruction": instruction, "input": context, "output": output}
 
 
-def follow_up(first: str, reply: str, second: str, answer: str) -> dict[str, Any]:
-    rounds = (("human", first), ("gpt", reply), ("human", second), ("gpt", answer))
-    return {"conversations": [{"from": role, "value": text} for role, text in rounds]}
+def dialogue(*rounds: tuple[str, str]) -> Row:
+    """Make a row of rounds, each a question and an answer. All answers are learned."""
+    turns = [turn for round in rounds for turn in zip(("human", "gpt"), round, strict=True)]
+    return {"conversations": [{"from": role, "value": text} for role, text in turns]}

@@ -18,11 +18,38 @@ MAX_TOOLS = 4  # Maximum number of tools in a row.
 PROVIDED = 0.6
 POINTED = 0.4  # Share of these training rows whose request says "this picture", not the name.
 CHATTED, OTHER_FILE = 0.15, 0.1  # Shares of the training rows with these earlier turns.
+CONFUSED = 0.5  # Share of the training rows whose other tools are similar to the right one.
 WORD = {"file": "image", "sound": "sound", "clip": "video", "document": "file"}
 POINTERS = ("this {}", "the {}", "it")
 FRAMES = (
     *("{}",) * 8,
     *("Hello. {}", "{} Thank you!", "Next task: {}", "One more thing: {}", "{} It is urgent."),
+)
+# Frames for requests that are commands. The request begins with its verb, in lower case.
+POLITE = (
+    *("Could you {}?", "Can you {}?", "Would you {}?", "I want you to {}.", "I need you to {}."),
+    *("I would like you to {}.", "Please {}.", "It would be good if you could {}."),
+)
+ASKED_POLITELY = 0.3  # Share of the training commands that have such a frame.
+NO_COMMAND = frozenset(  # First words of statements, and of commands that need another frame.
+    [
+        "a",
+        "from",
+        "gray",
+        "i",
+        "in",
+        "instead",
+        "it",
+        "let",
+        "my",
+        "nobody",
+        "on",
+        "please",
+        "somewhere",
+        "the",
+        "there",
+        "we",
+    ]
 )
 TASKS = {"seen": "Tools seen", "unseen": "Tools unseen", "none": "Tools none needed"}
 ANSWER_TOKENS = 64
@@ -39,9 +66,18 @@ def call_row(tool: DemoTool, part: Part, rng: random.Random) -> Row:
         if part == "train" and rng.random() < POINTED:
             text = text.replace(f"{{{file}}}", rng.choice(POINTERS).format(WORD[file]))
     if part == "train":
-        text = rng.choice(FRAMES).format(text)
+        text = rng.choice(FRAMES).format(polite(text, rng))
     messages += [message("user", text.format(**drawn)), *call(tool, drawn, "1")]
     return {"messages": messages, "tools": offered(tool, part, rng)}
+
+
+def polite(text: str, rng: random.Random) -> str:
+    """Return a command as a polite request or as a wish, and other texts as they are."""
+    verb, _, rest = text.partition(" ")
+    is_command = verb.isalpha() and verb.lower() not in NO_COMMAND and text.endswith(".")
+    if not is_command or "." in rest[:-1] or rng.random() > ASKED_POLITELY:
+        return text
+    return rng.choice(POLITE).format(f"{verb.lower()} {rest[:-1]}")
 
 
 def call(tool: DemoTool, drawn: dict[str, str | int], number: str) -> list[Row]:
@@ -91,13 +127,28 @@ def message(role: str, content: str) -> Row:
 
 
 def offered(tool: DemoTool | None, part: Part, rng: random.Random) -> list[Row]:
-    """Return the definitions of the right tool and of some others, in random order."""
+    """Return the definitions of the right tool and of some others, in random order. Half of the
+    training rows offer tools that are easily confused.
+    """
     similar = {tool.name, tool.description} if tool else set()
-    others = [each for each in choices(part) if not {each.name, each.description} & similar]
-    count = rng.randint(1, MAX_TOOLS - 1)
+    confuses = part == "train" and rng.random() < CONFUSED
+    eligible = alike(tool) if confuses else choices(part)
+    others = [each for each in eligible if not {each.name, each.description} & similar]
+    count = min(rng.randint(1, MAX_TOOLS - 1), len(others))
     listed = rng.sample(others, count) + ([tool] if tool else [])
     rng.shuffle(listed)
     return [each.definition for each in listed]
+
+
+@cache
+def alike(tool: DemoTool | None) -> tuple[DemoTool, ...]:
+    """Return the training tools that are easily confused with a tool: for those of SEEN, SEEN, and
+    for others, those with the same kinds of arguments.
+    """
+    if tool is None or tool in SEEN:
+        return SEEN
+    kinds = set(tool.arguments)
+    return tuple(each for each in choices("train") if set(each.arguments) == kinds)
 
 
 @cache
@@ -108,13 +159,15 @@ def choices(part: Part) -> tuple[DemoTool, ...]:
 
 
 def training_rows(count: int, seed: int = 0) -> Iterator[Row]:
-    """Yield `count` rows with a call, and half as many rows without a call."""
+    """Yield `count` rows with a call, and half as many rows without a call. Half of the calls are
+    of the tools of SEEN.
+    """
     rng = random.Random(f"train {seed}")
     more, talk = more_tools(), untooled()
     for number in range(count):
-        tool = SEEN[number // 3 % len(SEEN)] if number % 3 == 0 else rng.choice(more)
+        tool = SEEN[number // 2 % len(SEEN)] if number % 2 == 0 else rng.choice(more)
         yield call_row(tool, "train", rng)
-        if number % 2 == 0:
+        if number % 2 == 1:
             yield plain_row(*rng.choice(talk), rng)
 
 

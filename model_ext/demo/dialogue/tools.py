@@ -3,9 +3,18 @@ UNSEEN and the held-out phrasings. No name of a file or thing is in both trainin
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 Part = Literal["train", "seen", "unseen"]
+# Further phrasings for training. A line has the name of a tool of SEEN, and requests.
+MORE_REQUESTS = {
+    name: tuple(requests)
+    for name, *requests in (
+        line.split("|")
+        for line in Path(__file__).with_name("requests.txt").read_text().splitlines()
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -14,7 +23,7 @@ class DemoTool:
     description: str
     # The kind of each argument: a key of `values.VALUES`, such as file or thing.
     arguments: tuple[str, ...]
-    requests: tuple[str, ...]  # Phrasings that the training rows have.
+    requests: tuple[str, ...]  # Phrasings that the training rows have, besides MORE_REQUESTS.
     held_out: tuple[str, ...]  # Phrasings that only the evaluation has.
     result: str
     answer: str
@@ -236,7 +245,9 @@ UNSEEN: tuple[DemoTool, ...] = (
 
 
 def phrasings(tool: DemoTool, part: Part) -> tuple[str, ...]:
-    return tool.requests if part == "train" else tool.held_out
+    if part == "train":
+        return tool.requests + MORE_REQUESTS.get(tool.name, ())
+    return tool.held_out
 
 
 def tools(part: Part) -> tuple[DemoTool, ...]:

@@ -7,6 +7,7 @@ Shapes: M pictures, A views of each, S the side of the encoder's input, D embedd
 """
 
 import hashlib
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -81,21 +82,46 @@ def embed_pictures(
     workers: int,
     device: torch.device,
 ) -> NDArray[np.float32]:
-    """Return embeddings (M, A, D) of length 1, memory-mapped from a file in `folder`. Encodes the
-    pictures if the file is missing.
+    """Return embeddings (M, A, D) of length 1, memory-mapped from a file in `folder`. If the file
+    is missing, encodes the pictures, and reads the embeddings of those that have stored ones.
 
     Raises TrainError: when a picture cannot be read or decoded.
     """
     path = folder / f"image-{fingerprint(pictures, encoders, views, seed)}.npy"
     if not path.is_file():
         model = ImageBind.from_folder(encoders, device)
-        vectors = _encode(PictureViews(pictures, views, _sizes(model), seed), model, workers)
+        vectors = np.zeros((len(pictures), views, model.config.embed_dim), np.float32)
+        encoded = [row for row, picture in enumerate(pictures) if not picture.is_embedded]
+        shown = PictureViews([pictures[row] for row in encoded], views, _sizes(model), seed)
+        vectors[encoded] = _encode(shown, model, workers)
+        for row, picture in enumerate(pictures):
+            if picture.is_embedded:
+                vectors[row] = _stored(picture, views, model.config.embed_dim)
         folder.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".new.npy")
         np.save(temporary, vectors)
         temporary.replace(path)
     stored: NDArray[np.float32] = np.load(path, mmap_mode="r")
     return stored
+
+
+def _stored(picture: Picture, views: int, size: int) -> NDArray[np.float32]:
+    """Read a file of embeddings (A, D), and return `views` of them (repeated if it has fewer),
+    scaled to length 1.
+
+    Raises TrainError: when the file is missing or has another shape.
+    """
+    try:
+        vectors = np.load(io.BytesIO(picture.read()))
+    except ValueError as error:
+        raise TrainError(f"{picture.path}: {error}") from None
+    if vectors.ndim != 2 or vectors.shape[1] != size or not len(vectors):
+        raise TrainError(
+            f"{picture.path}: expected embeddings (views, {size}), not {vectors.shape}"
+        )
+    chosen = vectors[np.arange(views) % len(vectors)].astype(np.float32)
+    unit: NDArray[np.float32] = chosen / np.linalg.norm(chosen, axis=1, keepdims=True)
+    return unit
 
 
 @torch.no_grad()

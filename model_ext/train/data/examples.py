@@ -19,15 +19,22 @@ from model_ext.train.errors import TrainError
 
 CAPTION_INSTRUCTION = "Generate caption of this image"
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+EMBEDDED = ".npy"
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """The location of a picture's bytes: a file, or a range of a tar shard."""
+    """The location of a picture's bytes: a file, or a range of a tar shard. A file with the suffix
+    .npy has stored embeddings instead.
+    """
 
     path: Path
     offset: int = 0
     size: int | None = None
+
+    @property
+    def is_embedded(self) -> bool:
+        return self.path.suffix == EMBEDDED
 
     def read(self) -> bytes:
         """Raises TrainError: when the file cannot be read."""
@@ -108,7 +115,7 @@ def instructions(
     path: Path, media_root: Path, turns: Turns, image_mark: bool = False
 ) -> Iterator[Example]:
     """Read rows of all forms in conversations.py. One file may mix the forms. The key `image`
-    names a row's picture.
+    names a row's picture, and `embedding` a file of embeddings.
     """
     with _open(path) as file:
         text = file.read()
@@ -124,12 +131,24 @@ def instructions(
         raise TrainError(f"{path}: must hold a JSON list of examples")
     for number, row in enumerate(rows):
         try:
-            picture = Picture(media_root / row["image"]) if "image" in row else None
+            picture = row_picture(row, media_root)
             yield from map(with_picture(picture), dialogues(row, turns, image_mark))
         except RowError as error:
             raise TrainError(f"{path}: example {number}: {error}") from None
         except (KeyError, TypeError, IndexError, AttributeError) as error:
             raise TrainError(f"{path}: example {number}: {error!r}") from None
+
+
+def row_picture(row: dict[str, Any], media_root: Path) -> Picture | None:
+    """Return the picture or the embeddings of a row. Raises RowError: when it has both, or when the
+    embeddings are not in a file .npy.
+    """
+    if "embedding" not in row:
+        return Picture(media_root / row["image"]) if "image" in row else None
+    picture = Picture(media_root / row["embedding"])
+    if "image" in row or not picture.is_embedded:
+        raise RowError(f"embedding: expected a file {EMBEDDED}, and no image beside it")
+    return picture
 
 
 def with_picture(picture: Picture | None) -> Callable[[Dialogue], Example]:

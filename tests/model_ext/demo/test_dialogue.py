@@ -12,18 +12,20 @@ import pytest
 
 from model_ext.demo.dialogue.build import evaluation, training
 from model_ext.demo.dialogue.facts import KINDS, LISTS, fact_rows, held_out_facts, numbers
-from model_ext.demo.dialogue.languages import ANIMALS, CHINESE, language_rows
+from model_ext.demo.dialogue.languages import ANIMALS, CHINESE, WHAT, language_rows, word_rows
 from model_ext.demo.dialogue.more_tools import more_tools
 from model_ext.demo.dialogue.talks import aspect_rows, dialogue_row, last_round, switch_rows
 from model_ext.demo.dialogue.tool_rows import (
+    POLITE,
     TASKS,
     choices,
     plain_form,
+    polite,
     questions,
     training_rows,
     untooled,
 )
-from model_ext.demo.dialogue.tools import SEEN, UNSEEN
+from model_ext.demo.dialogue.tools import MORE_REQUESTS, SEEN, UNSEEN, DemoTool, phrasings
 from model_ext.demo.dialogue.values import CITIES, HELD_OUT, PERSONS, TEXTS, THINGS, number
 from model_ext.demo.splits import CONCEPTS
 from model_ext.demo.texts import small_talk
@@ -76,6 +78,48 @@ def test_there_are_hundreds_of_training_tools() -> None:
     assert {len(tool.arguments) for tool in tools} == {1, 2}
 
 
+def test_all_phrasings_of_a_tool_have_its_arguments() -> None:
+    assert set(MORE_REQUESTS) == {tool.name for tool in SEEN}
+    for tool in (*SEEN, *more_tools()):
+        for text in phrasings(tool, "train"):
+            assert set(re.findall(r"\{(\w+)\}", text)) == set(tool.arguments), text
+
+
+# Words of the held-out phrasings that no training phrasing of the same tool has.
+OWN_WORDS = {
+    "Find Edges": "outline contour trace",
+    "Estimate Depth": "distance deep compute",
+    "Make Gray": "without black white convert",
+    "Blur": "soft detail focus",
+    "Segment": "region separate mark",
+    "Detect": "locate box",
+    "Remove": "better erase without",
+    "Add": "needs like",
+    "Replace": "swap and&not",
+    "Draw": "love drawing create image",
+    "Describe": "tell seen caption",
+    "Transcribe": "spoken text turn",
+}
+
+
+@pytest.mark.parametrize("tool", SEEN, ids=lambda tool: tool.name)
+def test_training_does_not_use_the_words_of_held_out_phrasings(tool: DemoTool) -> None:
+    for word in OWN_WORDS[tool.name].split():
+        parts = word.split("&")
+        assert any(all(part in text.lower() for part in parts) for text in tool.held_out), word
+        for text in phrasings(tool, "train"):
+            assert not all(part in text.lower() for part in parts), (word, text)
+
+
+def test_commands_become_polite() -> None:
+    rng = random.Random(0)
+    forms = {polite("Blur {file}.", rng) for _ in range(200)}
+    assert len(forms) == len(POLITE) + 1
+    assert "Could you blur {file}?" in forms
+    for text in ("I need {file}.", "What is in {file}?", "{file} is dark.", "Scan it. Then go."):
+        assert {polite(text, rng) for _ in range(50)} == {text}
+
+
 def test_the_truth_is_right_by_all_scores(tests: list[dict[str, Any]]) -> None:
     for row in tests:
         Item.model_validate({"id": "0", **row})
@@ -105,7 +149,7 @@ def test_the_splits_are_disjoint(
     assert not {prompt for prompt, _ in untooled()} & {prompt for prompt, _ in small_talk()[1::2]}
     assert not {tool.name for tool in SEEN} & {tool.name for tool in UNSEEN}
     assert not set(FILE.findall(learned)) & set(FILE.findall(json.dumps(tests)))
-    requests = {text for tool in (*SEEN, *more_tools()) for text in tool.requests}
+    requests = {text for tool in (*SEEN, *more_tools()) for text in phrasings(tool, "train")}
     assert not requests & {text for tool in (*SEEN, *UNSEEN) for text in tool.held_out}
     descriptions = {tool.description for tool in (*SEEN, *more_tools())}
     assert not descriptions & {tool.description for tool in UNSEEN}
@@ -162,8 +206,9 @@ def test_facts_are_disjoint() -> None:
 
 
 def test_training_has_all_files() -> None:
-    files = training([(f"{concept}.png", concept) for concept in CONCEPTS], calls=8)
-    assert list(files) == ["tools", "dialogues", "facts", "languages"]
+    words = {concept: [f"{concept}.npy"] for concept in CONCEPTS}
+    files = training([(f"{concept}.png", concept) for concept in CONCEPTS], words, calls=8)
+    assert list(files) == ["tools", "dialogues", "facts", "languages", "words"]
     for rows in files.values():
         assert all(dialogues(row, "all") for row in rows)
 
@@ -181,4 +226,27 @@ def test_every_thing_has_a_chinese_word() -> None:
     assert all("\u4e00" <= letter <= "\u9fff" for word in words for letter in word)
     rows = list(language_rows())
     assert len(rows) == 51 * len(CONCEPTS)
-    assert not any("image" in row for row in rows)
+    assert not any("image" in row or "embedding" in row for row in rows)
+
+
+def test_the_embedding_does_not_tell_the_language() -> None:
+    """Each file of embeddings has first questions in Chinese and in English. The question of the
+    evaluation is in no row.
+    """
+    words = {concept: [f"{concept}-{number}.npy" for number in range(6)] for concept in CONCEPTS}
+    rows = list(word_rows(words))
+    languages: dict[str, list[bool]] = {}
+    for row in rows:
+        assert "image" not in row
+        first = row["conversations"][0]["value"]
+        languages.setdefault(row["embedding"], []).append(first.isascii())
+    assert set(languages) == {path for paths in words.values() for path in paths}
+    for each in languages.values():
+        assert 0.35 < sum(each) / len(each) < 0.65
+    asked = [
+        turn.instruction
+        for row in (*rows, *language_rows())
+        for each in dialogues(row, "all")
+        for turn in each.turns
+    ]
+    assert WHAT not in asked

@@ -92,3 +92,27 @@ def test_a_damaged_picture_is_named(encoders_folder: Path, tmp_path: Path) -> No
     (tmp_path / "bad.png").write_bytes(b"no picture")
     with pytest.raises(TrainError, match=r"bad\.png"):
         embed_pictures([Picture(tmp_path / "bad.png")], encoders_folder, tmp_path, 1, 0, 0, CPU)
+
+
+def test_stored_embeddings_are_used_beside_pictures(
+    pictures: list[Picture], encoders_folder: Path, tmp_path: Path
+) -> None:
+    stored = np.random.default_rng(0).standard_normal((2, 40))
+    np.save(tmp_path / "stored.npy", stored)
+    mixed = [pictures[0], Picture(tmp_path / "stored.npy"), pictures[1]]
+    vectors = embed_pictures(mixed, encoders_folder, tmp_path / "cache", 3, 0, 0, CPU)
+    alone = embed_pictures(pictures, encoders_folder, tmp_path / "alone", 3, 0, 0, CPU)
+    np.testing.assert_allclose(vectors[::2, 0], alone[:, 0], atol=1e-6)
+    unit = stored / np.linalg.norm(stored, axis=1, keepdims=True)
+    np.testing.assert_allclose(vectors[1], unit[[0, 1, 0]], atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(40,), (2, 39), (0, 40)])
+def test_stored_embeddings_of_another_shape_are_rejected(
+    shape: tuple[int, ...], encoders_folder: Path, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "stored.npy", np.ones(shape))
+    with pytest.raises(TrainError, match=r"stored\.npy: expected embeddings \(views, 40\)"):
+        embed_pictures(
+            [Picture(tmp_path / "stored.npy")], encoders_folder, tmp_path / "c", 1, 0, 0, CPU
+        )

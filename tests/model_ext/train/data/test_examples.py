@@ -61,6 +61,18 @@ def test_every_round_is_an_example_with_the_same_picture(tmp_path: Path) -> None
     assert positions == {0: 0, 1: 0, 3: 0, 4: 0}
 
 
+def test_a_row_names_a_picture_or_embeddings(tmp_path: Path) -> None:
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps([{**ALPACA, "embedding": "a.npy"}]))
+    (example,) = read_examples(path, tmp_path)
+    assert example.picture == Picture(tmp_path / "a.npy")
+    assert example.picture.is_embedded
+    for wrong in ({"embedding": "a.npy", "image": "a.png"}, {"embedding": "a.png"}):
+        path.write_text(json.dumps([{**ALPACA, **wrong}]))
+        with pytest.raises(TrainError, match="example 0: embedding"):
+            read_examples(path, tmp_path)
+
+
 def test_the_mark_of_the_picture_can_stay(tmp_path: Path) -> None:
     path = tmp_path / "data.json"
     path.write_text(json.dumps([LLAVA]))
