@@ -20,10 +20,7 @@ uniform vec3 near, far;
 varying float depth;
 void main() { gl_FragColor = vec4(mix(near, far, depth), 1.0); }`;
 
-/**
- * Whether WebGL runs on a GPU. Without a GPU, each point needs about a microsecond. Browsers without
- * a window create WebGL in software in spite of the option, so the name of the GPU is checked too.
- */
+/** Whether WebGL runs on a GPU. Browsers without a window ignore the option, but name the GPU. */
 export function hasGpu() {
   const gl = document.createElement("canvas").getContext("webgl", { failIfMajorPerformanceCaveat: true });
   if (!gl) return false;
