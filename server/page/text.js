@@ -1,7 +1,7 @@
 // All English text of the page. A translation replaces this file.
 
 const percent = (share) => `${Math.round(share * 100)} %`;
-const bytes = (count) => `${(count / 2 ** 20).toFixed(count < 2 ** 20 ? 2 : 0)} MiB`;
+const size = (bytes) => `${Math.ceil(bytes / 2 ** (bytes < 2 ** 20 ? 10 : 20))} ${bytes < 2 ** 20 ? "KiB" : "MiB"}`;
 const list = (words) => new Intl.ListFormat("en", { type: "conjunction" }).format(words);
 
 const modality = {
@@ -13,7 +13,7 @@ const plural = {
   depth: "depth maps", thermal: "thermal pictures", imu: "motion data",
 };
 
-const expertNames = { speech: "speech", ocr: "text in pictures", objects: "objects" };
+const experts = { speech: "Speech", ocr: "Text in pictures", objects: "Objects" };
 
 export const text = {
   title: "bindserve",
@@ -25,7 +25,7 @@ export const text = {
   similarity: (value) => value.toFixed(2).replace("-", "−"),
   modality,
   theme: { light: "Use the light theme", dark: "Use the dark theme" },
-  tabs: { label: "What to do with the mix", ask: "Ask", compare: "Compare", search: "Search", timeline: "Time line" },
+  tabs: { label: "What to do with the mix", ask: "Ask", compare: "Similarity", search: "Search", timeline: "Time line" },
   key: {
     title: "This server needs an API key",
     hint: "The key stays in this browser tab. It is sent to this server only.",
@@ -52,6 +52,7 @@ export const text = {
     weightOf: (name) => `Weight of ${name}`,
     kindOf: (name) => `Kind of ${name}`,
     out: "left out",
+    size,
     share: (share) => (Number.isNaN(share) ? "–" : percent(share)),
     uploading: (name) => `Upload of ${name}`,
     remove: (name) => `Remove ${name}`,
@@ -87,7 +88,7 @@ export const text = {
     welcome: "Ask about what you added.",
     welcomeHint: "Add a file or an example, then ask. Mix a sound with a picture, and move the weights to see what changes.",
     question: "Question",
-    placeholder: "Ask about the mix",
+    placeholder: "Ask a question",
     send: "Ask",
     stop: "Stop",
     stopped: "The answer was stopped.",
@@ -111,25 +112,25 @@ export const text = {
     cacheTemperature: "Cache: sharpness",
     cacheWeight: "Cache: weight",
     history: "Send earlier turns about the same mix",
-    experts: (names) => `Experts read the files too: ${list(names.map((name) => expertNames[name] ?? name))}`,
+    experts: (names) => `Experts read the files too: ${list(names.map((name) => experts[name] ?? name)).toLowerCase()}`,
     draw: "Draw a picture",
     ground: "Search the nouns of the answer in the pictures",
     tools: "Tools (a JSON list in OpenAI's form)",
-    hint: "With temperature 0, equal questions get equal answers.",
+    hint: "With temperature 0, equal questions get equal answers. Cache weight 0 keeps the mix, 1 replaces it by its neighbors. The higher the sharpness, the more the nearest ones count.",
   },
   answer: {
     copy: { curl: "Copy as curl", python: "Copy as Python" },
     copied: "Copied. Run it in the folder of your files.",
     snippet: "Program",
-    cache: { on: "retrieval cache on", off: "retrieval cache off", unavailable: "retrieval cache unavailable" },
-    embedded: (count, all) => `${count} of ${all} ${all === 1 ? "embedding" : "embeddings"} reused`,
+    cache: (state) => `retrieval cache ${state}`,
+    embedded: (count, all) => `${count} of ${all} ${all === 1 ? "part" : "parts"} encoded before`,
     first: (seconds) => `first token after ${seconds.toFixed(2)} s`,
     tokens: (count) => `${count} tokens`,
     speed: (rate) => `${rate.toFixed(rate < 10 ? 1 : 0)} tokens/s`,
     cached: (count, all) => `${count} of ${all} prompt tokens reused`,
     stopped: "stopped",
     neighbors: (count) => `${count} neighbors in the cache`,
-    neighborsHint: "The cache moved the mix towards these pictures. The numbers are similarities to the mix: 1 means equal.",
+    neighborsHint: "The cache moved the mix towards these pictures. The numbers are inner products: 1 means equal. In a mix of different things they are smaller than in Search.",
     notes: "Notes about the files",
     experts: "What the experts heard and read",
     expertFailed: "not available",
@@ -139,9 +140,9 @@ export const text = {
     notFound: "not found in the picture",
     boxes: (nouns) => `Places of ${list(nouns)} in the picture`,
   },
-  experts: { speech: "Speech", ocr: "Text in pictures", objects: "Objects" },
+  experts,
   compare: {
-    title: "Compare the parts",
+    title: "Similarity of the parts",
     hint: "The cosine of two parts' embeddings: 1 means equal. Sounds, pictures and texts of the same thing are close.",
     run: "Compare",
     empty: "Add parts to the mix first.",
@@ -168,7 +169,7 @@ export const text = {
     lost: "The connection to the server was lost before the answer was complete.",
     status: (status) => `The server answered with status ${status}.`,
     noEncoder: (name, names) => `This server does not read ${plural[name] ?? name}. It reads ${list(names.map((each) => plural[each] ?? each))}.`,
-    tooLarge: (size, max) => `The file has ${bytes(size)}. This server accepts ${bytes(max)}.`,
+    tooLarge: (bytes, max) => `The file has ${size(bytes)}. This server accepts ${size(max)}.`,
     empty: "The file is empty.",
     removed: (name) => `${name} is no longer in the mix.`,
   },

@@ -97,7 +97,7 @@ export class Answer {
     const facts = [];
     if (this.explanation?.mix.length) {
       const known = this.explanation.mix.filter((part) => part.cached).length;
-      facts.push(text.answer.cache[this.explanation.cache]);
+      facts.push(text.answer.cache(this.explanation.cache));
       if (known) facts.push(text.answer.embedded(known, this.explanation.mix.length));
     }
     if (first) facts.push(text.answer.first((first - start) / 1000));

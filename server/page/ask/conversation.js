@@ -28,7 +28,7 @@ export class Conversation extends EventTarget {
     this.welcome.remove();
     this.turns.push(turn);
     this.log.append(turn.element);
-    turn.element.scrollIntoView({ block: "end" });
+    turn.element.scrollIntoView();
     return this.run(turn, turn.answers);
   }
 

@@ -19,10 +19,3 @@ export function guess(file) {
   if (["image", "audio", "video"].includes(family)) return family;
   return MODALITY_OF[file.name.toLowerCase().split(".").pop()] ?? null;
 }
-
-export function size(count) {
-  if (count < 1000) return `${count} B`;
-  const power = Math.min(3, Math.floor(Math.log10(count) / 3));
-  const number = count / 1000 ** power;
-  return `${number.toFixed(number < 10 ? 1 : 0)} ${["B", "kB", "MB", "GB"][power]}`;
-}

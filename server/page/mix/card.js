@@ -1,6 +1,5 @@
 // The card of one part: preview, name, modality, weight, progress of the upload, and its error.
 import { button, h, icon, uid } from "../lib/dom.js";
-import { size } from "../lib/kinds.js";
 import { text } from "../text.js";
 import { pointViewer } from "./points.js";
 import { withRetry } from "./retry.js";
@@ -11,7 +10,7 @@ export function card(part, mix) {
   let view = null;
   const output = h("output", { class: "weight-value" });
   const slider = h("input", {
-    type: "range", min: -1, max: 2, step: 0.05, value: part.weight, class: "slider",
+    type: "range", min: -1, max: 2, step: 0.05, value: part.weight, class: "slider", list: "weights",
     "aria-label": text.card.weightOf(part.name),
     oninput: () => mix.setWeight(part, Number(slider.value)),
     ondblclick: () => {
@@ -28,7 +27,7 @@ export function card(part, mix) {
       thumbnail,
       h("div", { class: "card-title" },
         h("bdi", { class: "name", title: part.name }, part.name),
-        h("div", { class: "facts" }, chooser, part.file && h("span", {}, size(part.file.size)))),
+        h("div", { class: "facts" }, chooser, part.file && h("span", {}, text.card.size(part.file.size)))),
       button(text.card.remove(part.name), () => mix.remove(part),
         { icon: "close", alone: true, kind: "quiet" })),
     wide, status, problem,
@@ -40,8 +39,6 @@ export function card(part, mix) {
     output.replaceChildren(h("b", {}, text.number(part.weight)), ` · ${percent}`);
     slider.setAttribute("aria-valuetext", `${text.number(part.weight)}, ${percent}`);
     element.classList.toggle("out", part.weight === 0);
-    const filled = ((part.weight + 1) / 3) * 100;
-    slider.style.setProperty("--at", `${filled}%`);
   };
   /** Show another preview when the server, or the visitor, says what kind of file it is. */
   const showPreview = () => {

@@ -20,9 +20,9 @@ uniform vec3 near, far;
 varying float depth;
 void main() { gl_FragColor = vec4(mix(near, far, depth), 1.0); }`;
 
-/** Whether WebGL runs on a GPU. Without a GPU, each point needs about a microsecond. */
+/** Whether WebGL runs on a GPU. Browsers without a window ignore the option, but name the GPU. */
 export function hasGpu() {
-  const gl = document.createElement("canvas").getContext("webgl");
+  const gl = document.createElement("canvas").getContext("webgl", { failIfMajorPerformanceCaveat: true });
   if (!gl) return false;
   const names = gl.getExtension("WEBGL_debug_renderer_info");
   const name = gl.getParameter(names ? names.UNMASKED_RENDERER_WEBGL : gl.RENDERER);

@@ -4,8 +4,7 @@ import { button, h, uid } from "../lib/dom.js";
 import { bytes, get } from "../lib/api.js";
 import { text } from "../text.js";
 import { card } from "./card.js";
-import { openCamera, openMicrophone } from "./record.js";
-import { askForText } from "./dialogs.js";
+import { askForText, openCamera, openMicrophone } from "./dialogs.js";
 
 export function mixPanel(mix, say) {
   const cards = new Map();
@@ -15,6 +14,8 @@ export function mixPanel(mix, say) {
   const empty = h("div", { class: "empty" }, h("p", { class: "lead" }, text.mix.empty),
     h("p", { class: "note" }, text.mix.emptyHint(mix.offer.modalities)));
   const examples = h("div", { class: "examples", hidden: true });
+  // The sliders show marks at these weights: a part is left out at 0.
+  const marks = h("datalist", { id: "weights" }, ...[0, 1].map((value) => h("option", { value })));
 
   const showWeights = () => {
     bar.replaceChildren(...mix.active.map((part) => stripe(part, mix.share(part))));
@@ -48,7 +49,7 @@ export function mixPanel(mix, say) {
   return h("section", { class: "panel mix", "aria-labelledby": heading },
     h("h2", { id: heading }, text.mix.title),
     h("p", { class: "note" }, text.mix.hint),
-    bar, note, empty, list, adders(mix, say), examples);
+    bar, note, empty, list, marks, adders(mix, say), examples);
 }
 
 function stripe(part, share) {

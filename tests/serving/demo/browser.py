@@ -141,17 +141,21 @@ class Tab:
 
 
 @contextmanager
-def chromium() -> Iterator[Any]:
+def chromium(*more: str) -> Iterator[Any]:
     """Start Chromium, and yield the context of its tabs, which share a cache of the page's files.
 
-    Skips the tests if playwright or Chromium is missing.
+    `more`: further flags; with --ozone-platform, Chromium has a window. Skips the tests if
+    playwright or Chromium is missing.
     """
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if CHROMIUM is None:
         pytest.skip("Chromium (Debian's package `chromium`) is not installed")
-    flags = [*FLAGS, "--no-sandbox"] if os.geteuid() == 0 else FLAGS
+    flags = [*FLAGS, *more, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    window = any(flag.startswith("--ozone-platform") for flag in more)
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=flags, headless=not window
+        )
         context = browser.new_context(
             permissions=["clipboard-read", "clipboard-write"], reduced_motion="reduce"
         )

@@ -3,8 +3,9 @@
     python -m tests.serving.demo.live_page --model FOLDER --detector FOLDER --speech-model FOLDER
 
 --model is the folder of the demonstration model, --speech-model a Whisper model in CTranslate2's
-format. The program prints a table row for each step, with what the page showed, and writes a
-screenshot of it. It needs Chromium, playwright, and the extras `speech`, `ocr` and `ground`.
+format. The program prints a table row for each step, with what the page showed. It checks the
+layout and writes screenshots, at three widths and in two themes. It needs Chromium, playwright,
+and the extras `speech`, `ocr` and `ground`.
 """
 
 import argparse
@@ -26,7 +27,8 @@ from PIL import Image, ImageDraw
 
 from model_ext.demo.questions import MEDIA, PICTURE, WHAT, WORD
 from tests.serving.demo.browser import CHAT, Tab, chromium, endless, opened
-from tests.serving.faults import engine_of, kill
+from tests.serving.demo.layout import layout_faults, layouts
+from tests.serving.faults import kill, process_of
 from tests.serving.launch import FIXTURES, KEY, Server, serve
 
 SPEECH = FIXTURES / "speech" / "fact.flac"
@@ -62,7 +64,7 @@ def experts(tab: Tab, server: Server) -> str:  # noqa: ARG001
     tab.drop((SPEECH.name, SPEECH.read_bytes()), ("sign.png", sign("EXIT 42")))
     tab.uploaded()
     tab.ask("What is said and written?")
-    notes = tab.page.locator(".answer .notes li").all_inner_texts()
+    notes = tab.page.locator(".answer .notes[open] li").all_inner_texts()
     assert len(notes) == 2, notes
     assert "EXIT" in notes[1]
     return "; ".join(notes)
@@ -178,7 +180,7 @@ def dead_engine(tab: Tab, server: Server) -> str:
     tab.start(WHAT)
     tab.wait("document.querySelector('[aria-busy=\"true\"] .words')?.textContent.length > 20")
     start = time.monotonic()
-    kill(engine_of(server))
+    kill(process_of(server, "EngineCore"))
     tab.answer()
     tab.page.unroute(CHAT)
     shown = one_line(tab.page.locator(".answer .problem").inner_text())
@@ -232,8 +234,10 @@ def run(context: Any, server: Server, out: Path) -> None:
         for number, step in enumerate(STEPS, 1):
             start = time.monotonic()
             seen = step.run(tab, server)
-            tab.page.screenshot(path=out / f"{number}.png", full_page=True)
             print(f"| {step.name} | {seen} | {time.monotonic() - start:.1f} |", flush=True)
+            for width, theme in layouts(tab):
+                assert layout_faults(tab) == [], (step.name, width, theme)
+                tab.page.screenshot(path=out / f"{number}-{width}-{theme}.png", full_page=True)
             tab.clear()
             tab.page.wait_for_load_state("networkidle")
             assert all(re.search(step.errors, each) for each in tab.errors), tab.errors

@@ -104,7 +104,7 @@ def test_an_answer_says_what_was_cached(tab: Tab) -> None:
     tab.page.get_by_role("button", name="New conversation").click()
     tab.ask(WHAT)
     facts = tab.page.locator(".meta").inner_text()
-    assert "1 of 1 embedding reused" in facts
+    assert "1 of 1 part encoded before" in facts
     assert re.search(r"\d+ of \d+ prompt tokens reused", facts)
 
 
@@ -217,7 +217,7 @@ def test_the_encoders_panels(tab: Tab) -> None:
     recording.
     """
     tab.add(PICTURE, WORD)
-    tab.page.get_by_role("tab", name="Compare").click()
+    tab.page.get_by_role("tab", name="Similarity").click()
     tab.page.get_by_role("button", name="Compare").click()
     tab.page.wait_for_selector(".matrix")
     cells = tab.page.locator(".matrix tbody td").all_inner_texts()

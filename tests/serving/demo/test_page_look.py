@@ -1,7 +1,6 @@
 """The web page in a real browser: layout, keyboard, accessibility, hostile texts and points."""
 
 import io
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -10,39 +9,12 @@ import pytest
 from model_ext.demo.questions import CLOUD, PICTURE, WHAT, WORD
 from tests.serving.demo.browser import CHAT, Tab, event_lines, opened, streaming
 from tests.serving.demo.hostile import HOSTILE
+from tests.serving.demo.layout import layout_faults, layouts
 from tests.serving.launch import Server
 
 pytestmark = pytest.mark.engine
 
 PNG = b"\x89PNG\r\n\x1a\n"
-# JavaScript that lists controls which overlap, and elements that are wider than the window.
-LAYOUT_FAULTS = """
-() => {
-  const faults = [];
-  const root = document.documentElement;
-  if (root.scrollWidth > innerWidth) faults.push(`the page is ${root.scrollWidth} px wide`);
-  const selector = "button, input, select, textarea, summary, h2, bdi, p";
-  const visible = [...document.querySelectorAll(selector)].filter((each) =>
-    each.checkVisibility({opacityProperty: true})
-      && !each.closest(".visually-hidden, .skip, .toast, .veil, dialog"));
-  const boxes = visible.map((each) => [each, each.getBoundingClientRect()]).filter(
-    ([, box]) => box.width && box.height);
-  for (const [each, box] of boxes) {
-    if (box.right > innerWidth + 1 && !each.closest(".scroll, .tabs"))
-      faults.push(`${each.tagName} ${each.className} ends at ${box.right}`);
-  }
-  const sticky = (each) => Boolean(each.closest(".composer"));
-  const pairs = boxes.flatMap((one, index) => boxes.slice(index + 1).map((two) => [one, two]));
-  for (const [[a, first], [b, second]] of pairs) {
-    if (a.contains(b) || b.contains(a) || sticky(a) !== sticky(b)) continue;
-    const width = Math.min(first.right, second.right) - Math.max(first.left, second.left);
-    const height = Math.min(first.bottom, second.bottom) - Math.max(first.top, second.top);
-    if (width > 2 && height > 2)
-      faults.push(`${a.tagName} ${a.className} overlaps ${b.tagName} ${b.className}`);
-  }
-  return faults;
-}
-"""
 
 
 def test_the_first_question_by_keyboard_alone(tab: Tab) -> None:
@@ -74,16 +46,13 @@ def test_layout_and_accessibility(tab: Tab) -> None:
     """
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     tab.page.wait_for_selector(".examples")
-    assert tab.page.evaluate(LAYOUT_FAULTS) == []
+    assert layout_faults(tab) == []
     tab.add(PICTURE, WORD, CLOUD)
     tab.ask(WHAT)
     tab.page.get_by_text("Settings", exact=True).click()
     tab.page.locator(".neighbors summary").click()
-    for width, theme in product((360, 768, 1440), ("light", "dark")):
-        tab.page.set_viewport_size({"width": width, "height": 900})
-        tab.page.emulate_media(color_scheme=theme)
-        tab.wait(f"document.documentElement.dataset.theme == '{theme}'")
-        assert tab.page.evaluate(LAYOUT_FAULTS) == [], (width, theme)
+    for width, theme in layouts(tab):
+        assert layout_faults(tab) == [], (width, theme)
         if (width, theme) in ((360, "dark"), (1440, "light")):
             results = axe.run(tab.page).response["violations"]
             serious = [each for each in results if each["impact"] in ("serious", "critical")]
@@ -112,8 +81,7 @@ def test_hostile_texts_stay_texts(context: Any, server: Server) -> None:
             tab.page.locator(".neighbors summary").last.click()
             captions = tab.page.locator(".ranked .caption").all_text_contents()
             assert captions == list(texts)
-            faults = tab.page.evaluate(LAYOUT_FAULTS)
-            assert faults == []
+            assert layout_faults(tab) == []
             assert tab.page.locator("script, iframe, object, base, style, math").count() == 1
             tab.page.unroute(CHAT)
             tab.clear()
