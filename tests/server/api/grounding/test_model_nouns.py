@@ -4,8 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from server.api.grounding.model_nouns import LIST, MAX_LENGTH, MAX_NOUNS, SCHEMA
 from server.api.middleware.rate_limit import new_usage
 from server.context import current
 from tests.server.api.grounding.colors import part, picture
@@ -37,7 +41,7 @@ class TwoAnswers:
 
 
 async def test_the_model_itself_can_list_the_nouns(served: Served) -> None:
-    """The second request has a JSON schema and no attachment."""
+    """The second request has a grammar and no attachment."""
     nouns = json.dumps({"nouns": ["Red Car", "unicorn", "blue house", "red car"]})
     handler = served.app.state.openai_serving_chat = TwoAnswers(nouns)
     red = part(picture(("red", RED)))
@@ -49,10 +53,10 @@ async def test_the_model_itself_can_list_the_nouns(served: Served) -> None:
     ]
     assert [TEXT[slice(*each["span"])] for each in grounding] == ["red car", "blue house"]
     first, second = handler.seen
-    assert second.response_format.json_schema.json_schema["required"] == ["nouns"]
+    assert second.structured_outputs.regex == LIST
     assert TEXT in second.messages[0]["content"]
     assert handler.embeddings[1] == served.components.text_only != handler.embeddings[0]
-    assert first.response_format is None
+    assert first.structured_outputs is None
 
 
 @pytest.mark.parametrize("nouns", ["", "{", "[]", '{"nouns": "dog"}', '{"nouns": [3]}'])
@@ -84,3 +88,10 @@ async def test_the_second_request_needs_a_place_of_the_client(
     response = await chat(served, part(picture()), ground={"nouns": "model"})
     assert response.json()["choices"][0]["message"]["grounding"] is None
     assert len(handler.seen) == 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.from_regex(LIST, fullmatch=True))
+def test_the_grammar_allows_only_lists_that_match_the_schema(answer: str) -> None:
+    jsonschema.validate(json.loads(answer), SCHEMA)
+    assert len(answer) <= len('{"nouns":[]}') + MAX_NOUNS * (MAX_LENGTH + 3)
