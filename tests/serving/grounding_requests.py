@@ -13,7 +13,7 @@ from tests.serving.seeds import bombs, seeds
 
 CHAT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/responses", "/v1/messages"
 DETECTIONS = "/v1/detections"
-THRESHOLD = 0.3  # of the good requests; boxes of lower scores do not count
+THRESHOLD = 0.1  # of the good requests; boxes of lower scores do not count
 ANSWERS = (
     "A cat sits beside a penguin under a red umbrella, and there is no dog.",
     "Two owls and a guitar lie in the grass near a bus 🚌, an apple, a car and a camel.",
