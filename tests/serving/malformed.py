@@ -140,17 +140,21 @@ def damaged_files(total: int, seed: int) -> list[tuple[str, bytes]]:
     return files[:total]
 
 
+def file_part(name: str, data: bytes) -> dict[str, Any]:
+    """Return a file of the format `name` as a content part."""
+    text = base64.b64encode(data).decode()
+    part: dict[str, Any] = {"type": "file", "file": {"file_data": text, "filename": f"a.{name}"}}
+    return part | ({"modality": NOT_SNIFFED[name]} if name in NOT_SNIFFED else {})
+
+
 class Attack:
     def __init__(self, server: Server, client: httpx.AsyncClient) -> None:
         self.server, self.client, self.report = server, client, Report()
         self.before: dict[str, Any] = {}
 
     async def embed(self, name: str, data: bytes) -> httpx.Response:
-        text = base64.b64encode(data).decode()
-        part = {"type": "file", "file": {"file_data": text, "filename": f"a.{name}"}}
-        if name in NOT_SNIFFED:
-            part["modality"] = NOT_SNIFFED[name]
-        return await self.client.post("/v1/embeddings", json={"model": "any", "input": [part]})
+        body = {"model": "any", "input": [file_part(name, data)]}
+        return await self.client.post("/v1/embeddings", json=body)
 
     async def send(self, name: str, data: bytes) -> None:
         response, report = await self.embed(name, data), self.report

@@ -3,7 +3,8 @@ cat, dog.".
 
 transformers' processor of this model needs torchvision, so this module prepares the inputs itself.
 Each picture has its own task with all its queries, so pictures with different queries can share a
-batch.
+batch. The model pads the queries of a batch with zeros, which compete with the queries when it
+selects candidate boxes. Therefore this module repeats a picture's last query instead.
 """
 
 from collections.abc import Sequence
@@ -36,14 +37,16 @@ class OmDet:
         device = self._model.device
         pixels = self._image_processor(list(pictures), return_tensors="pt")["pixel_values"]
         tasks = self._tokens([f"Detect {', '.join(own)}." for own in texts])
-        classes = self._tokens([text for own in texts for text in own])
+        count = max(map(len, texts))
+        padded = [text for own in texts for text in (*own, *[own[-1]] * (count - len(own)))]
+        classes = self._tokens(padded)
         outputs = self._model(
             pixel_values=pixels.to(device, self._model.dtype),
             classes_input_ids=classes["input_ids"],
             classes_attention_mask=classes["attention_mask"],
             tasks_input_ids=tasks["input_ids"],
             tasks_attention_mask=tasks["attention_mask"],
-            classes_structure=torch.tensor([len(own) for own in texts], device=device),
+            classes_structure=torch.tensor([count] * len(texts), device=device),
         )
         boxes = corners(outputs.decoder_coord_logits.float())
         scores = outputs.decoder_class_logits.float().sigmoid()

@@ -1,7 +1,7 @@
 """Let the language model list the nouns of its answer, in a second request to the engine.
 
-The request has a JSON schema and the text-only embedding, and counts as a request of the client's
-key. The result is a document that matches the schema, or an error.
+The request has the grammar of a JSON schema and the text-only embedding, and counts as a request of
+the client's key. The result is a document that matches the schema, or an error.
 """
 
 import json
@@ -14,6 +14,7 @@ from vllm.entrypoints.openai.chat_completion.protocol import (
     ChatCompletionRequest,
     ChatCompletionResponse,
 )
+from vllm.sampling_params import StructuredOutputsParams
 
 from model_ext.grounding.nouns import MAX_CHARACTERS, Noun
 from server.api.state import AppState
@@ -22,8 +23,7 @@ from server.errors import RequestError, TooManyRequests, Unavailable
 
 logger = logging.getLogger(__name__)
 
-MAX_NOUNS, MAX_LENGTH = 32, 80
-MAX_TOKENS = 512
+MAX_NOUNS, MAX_LENGTH = 32, 40
 PROMPT = (
     "List the things that the following description of a picture says are in the picture. Copy each"
     " thing with its adjectives from the description. Leave out things that it says are absent.\n\n"
@@ -40,6 +40,11 @@ SCHEMA = {
     "required": ["nouns"],
     "additionalProperties": False,
 }
+# The engine's grammar: a part of the lists that are valid under SCHEMA. A grammar of the whole
+# schema would allow spaces without end between the names, and the model would then write spaces
+# until its context is full.
+NAME = rf'"[^"\\\x00-\x1f]{{1,{MAX_LENGTH}}}"'
+LIST = rf'\{{"nouns":\[({NAME}(,{NAME}){{0,{MAX_NOUNS - 1}}})?\]\}}'
 
 
 async def nouns_by_model(text: str, state: AppState) -> list[Noun]:
@@ -54,9 +59,9 @@ async def nouns_by_model(text: str, state: AppState) -> list[Noun]:
         state.components.text_only, key_salt=caller.key_salt, address=caller.address
     )
     with place(state, caller.client), entered(context):
-        handler = state.openai_serving_chat
+        handler, name = state.openai_serving_chat, state.settings.name
         try:
-            answer: Any = await handler.create_chat_completion(request_of(text, state), None)
+            answer: Any = await handler.create_chat_completion(request_of(text, name), None)
         except RequestError:
             raise
         except Exception as error:  # vLLM's own errors, for example for a prompt that is too long
@@ -85,16 +90,12 @@ def place(state: AppState, client: str) -> Iterator[None]:
         state.running.give_back(client)
 
 
-def request_of(text: str, state: AppState) -> ChatCompletionRequest:
+def request_of(text: str, model: str) -> ChatCompletionRequest:
     return ChatCompletionRequest(
-        model=state.settings.name,
+        model=model,
         messages=[{"role": "user", "content": PROMPT + text[:MAX_CHARACTERS]}],
         temperature=0,
-        max_tokens=MAX_TOKENS,
-        response_format={
-            "type": "json_schema",
-            "json_schema": {"name": "nouns", "schema": SCHEMA, "strict": True},
-        },
+        structured_outputs=StructuredOutputsParams(regex=LIST),
     )
 
 
@@ -106,8 +107,8 @@ def count_request(state: AppState, key: str) -> None:
 
 
 def read_list(answer: str) -> list[str]:
-    """Parse the model's list of nouns. Raises Unavailable: when the answer has no list, because it
-    was cut at the token limit.
+    """Parse the model's list of nouns. Raises Unavailable: when the answer has no list, because the
+    model's context was full.
     """
     try:
         document = json.loads(answer)

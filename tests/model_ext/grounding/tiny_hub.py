@@ -91,3 +91,58 @@ def write_grounding_dino(folder: Path) -> None:
     size = {"shortest_edge": 64, "longest_edge": 128}
     GroundingDinoImageProcessorPil(size=size).save_pretrained(folder)
     tokenizer().save_pretrained(folder)
+
+
+def write_omdet(folder: Path) -> None:
+    from transformers import (
+        CLIPTextConfig,
+        OmDetTurboConfig,
+        OmDetTurboForObjectDetection,
+        SwinConfig,
+    )
+    from transformers.models.detr.image_processing_pil_detr import DetrImageProcessorPil
+
+    torch.manual_seed(0)
+    config = OmDetTurboConfig(
+        backbone_config=SwinConfig(
+            image_size=64,
+            embed_dim=8,
+            depths=[1, 1, 1, 1],
+            num_heads=[1, 1, 1, 1],
+            window_size=2,
+            out_features=["stage2", "stage3", "stage4"],
+        ),
+        text_config=CLIPTextConfig(
+            vocab_size=1100,
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=16,
+            bos_token_id=BERT_IDS["[CLS]"],
+            eos_token_id=BERT_IDS["[SEP]"],
+        ),
+        apply_layernorm_after_vision_backbone=False,
+        image_size=64,
+        text_projection_in_dim=16,
+        text_projection_out_dim=16,
+        task_encoder_hidden_dim=16,
+        class_embed_dim=16,
+        num_queries=12,
+        vision_features_channels=[32, 32, 32],
+        encoder_in_channels=[16, 32, 64],
+        encoder_hidden_dim=32,
+        encoder_attention_heads=2,
+        encoder_dim_feedforward=16,
+        decoder_hidden_dim=32,
+        decoder_num_heads=2,
+        decoder_num_layers=2,
+        decoder_dim_feedforward=16,
+    )
+    model = OmDetTurboForObjectDetection(config).eval()
+    # transformers initializes biases with zeros. With such biases, padding with zeros would have no
+    # effect on the selection of boxes, unlike in a trained model.
+    for parameter in model.parameters():
+        parameter.data += 0.2 * torch.randn_like(parameter)
+    model.save_pretrained(folder)
+    DetrImageProcessorPil(size={"height": 64, "width": 64}).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)

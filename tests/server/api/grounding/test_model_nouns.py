@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from server.api.grounding.model_nouns import LIST
 from server.api.middleware.rate_limit import new_usage
 from server.context import current
 from tests.server.api.grounding.colors import part, picture
@@ -37,7 +38,7 @@ class TwoAnswers:
 
 
 async def test_the_model_itself_can_list_the_nouns(served: Served) -> None:
-    """The second request has a JSON schema and no attachment."""
+    """The second request has a grammar and no attachment."""
     nouns = json.dumps({"nouns": ["Red Car", "unicorn", "blue house", "red car"]})
     handler = served.app.state.openai_serving_chat = TwoAnswers(nouns)
     red = part(picture(("red", RED)))
@@ -49,10 +50,10 @@ async def test_the_model_itself_can_list_the_nouns(served: Served) -> None:
     ]
     assert [TEXT[slice(*each["span"])] for each in grounding] == ["red car", "blue house"]
     first, second = handler.seen
-    assert second.response_format.json_schema.json_schema["required"] == ["nouns"]
+    assert second.structured_outputs.regex == LIST
     assert TEXT in second.messages[0]["content"]
     assert handler.embeddings[1] == served.components.text_only != handler.embeddings[0]
-    assert first.response_format is None
+    assert first.structured_outputs is None
 
 
 @pytest.mark.parametrize("nouns", ["", "{", "[]", '{"nouns": "dog"}', '{"nouns": [3]}'])
