@@ -10,7 +10,13 @@ from safetensors import SafetensorError, safe_open
 from model_ext.weights.errors import ConvertError
 from model_ext.weights.tensors import LazyTensor
 
-DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+# Point-Bind's batch normalisation has counters in I64, which conversion does not use.
+DTYPES = {
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+}
 
 
 def open_safetensors(path: Path) -> dict[str, LazyTensor]:

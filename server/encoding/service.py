@@ -38,7 +38,7 @@ from server.media.blob import DiskBlob
 from server.process.child import die_with_parent
 from server.process.control import Parent, alive, serving
 from server.process.error_message import MessageError
-from server.process.heap import trim_heap
+from server.process.heap import freeze_objects, trim_heap
 from server.process.local_socket import (
     accept_all,
     listen,
@@ -171,6 +171,7 @@ async def open_and_run(parent: Parent) -> None:
         tasks = [asyncio.ensure_future(report(parts, parent.control))]
         tasks.append(asyncio.ensure_future(service.release_memory()))
         logger.info("encoding service: %s on %s", ", ".join(parts.modalities), parts.device)
+        freeze_objects()
         logger.info("resident memory of the encoding service: %d MiB", resident_bytes() >> 20)
         try:
             await service.run()

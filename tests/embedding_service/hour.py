@@ -3,8 +3,10 @@
     python -m tests.embedding_service.hour MODEL [--seconds 3600]
 
 MODEL: a folder of encoders alone. The windows have 2 s and start every second. The memory before is
-that of a server that has embedded one minute of another sound. Fails if the memory grows by 50 MB
-or more, or if a window differs from the embedding of a file that was cut at its place.
+that of a server that has embedded one minute of another sound. Prints the growth of the resident
+memory (Rss), which counts a page again for each process that shares it, and of the proportional
+memory (Pss), which counts each page once. Fails if Pss grows by 50 MB or more, or if a window
+differs from the embedding of a file that was cut at its place.
 """
 
 import argparse
@@ -25,6 +27,7 @@ from tests.embedding_service.recording import Recording, make_recording
 from tests.serving.launch import Server, serve_encoders
 
 WINDOWS = {"seconds": 2, "stride": 1}
+KINDS = ("Rss", "Pss")
 MAX_GROWTH = 50e6  # bytes
 COMPARED = 12  # number of windows that are compared with files
 
@@ -40,22 +43,28 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
         serve_encoders(options.model, Path(folder, "log"), "--decode-workers=1") as server,
     ):
-        started = memory_of_all(server.process.pid)
+        pid = server.process.pid
+        started = memory_of_all(pid)
         embed(server, warm_up, Path(folder, "warm-up.json"))
-        before = memory_of_all(server.process.pid)
-        print(f"memory after the start {total(started)}, after one minute of sound {total(before)}")
+        before = {kind: memory_of_all(pid, kind) for kind in KINDS}
+        print(f"memory after the start {total(started)}, after a minute {total(before['Rss'])}")
         began = time.monotonic()
-        with watched(server.process.pid) as peak:
+        with watched(pid, KINDS) as peaks:
             items = embed(server, recording, Path(folder, "hour.json"))
         seconds = time.monotonic() - began
-        after = memory_of_all(server.process.pid)
-        check_windows(server, recording, items)
+        after = {kind: memory_of_all(pid, kind) for kind in KINDS}
         print(f"{len(items)} embeddings in {seconds:.0f} s")
-        growth = peak.total - sum(before.values())
-        print(f"memory at most {growth / 1e6:+.1f} MB: {differences(peak.parts, before)}")
-        print(f"memory after the response: {differences(after, before)}")
+        for kind in KINDS:
+            print(f"{kind} at most {change(peaks[kind].parts, before[kind])}")
+            print(f"{kind} after the response {change(after[kind], before[kind])}", flush=True)
+        check_windows(server, recording, items)
         assert len(items) == math.ceil(options.seconds / WINDOWS["stride"])
-    sys.exit(growth >= MAX_GROWTH)
+    sys.exit(peaks["Pss"].total - sum(before["Pss"].values()) >= MAX_GROWTH)
+
+
+def change(after: dict[str, int], before: dict[str, int]) -> str:
+    growth = sum(after.values()) - sum(before.values())
+    return f"{growth / 1e6:+.1f} MB: {differences(after, before)}"
 
 
 def total(parts: dict[str, int]) -> str:

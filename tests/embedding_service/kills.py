@@ -128,6 +128,10 @@ def check_output(out: Path, media: Path, broken: set[str]) -> None:
     """The output has each good file once, in order, and no other file."""
     files = [json.loads(line)["file"] for line in out.read_text().splitlines()]
     good = [str(path) for path in sorted(media.rglob("*.*")) if path.name not in broken]
+    skipped = out.with_name(f"{out.name}.skipped.txt").read_text().splitlines()
+    for line in skipped:
+        if not any(name in line for name in broken):
+            print(f"a good file was skipped: {line}")
     assert len(files) == len(set(files)), "a row is duplicated"
     assert files == good
     print(f"{len(files)} rows, each good file once")

@@ -27,11 +27,11 @@ def memory(pid: int, kind: str = "Rss") -> int:
     return int(match[1]) << 10 if match else 0
 
 
-def memory_of_all(pid: int) -> dict[str, int]:
-    """Return the resident memory in bytes of a process and its descendants, by their modules."""
+def memory_of_all(pid: int, kind: str = "Rss") -> dict[str, int]:
+    """Return the memory in bytes of a process and its descendants, by their modules."""
     result: dict[str, int] = {}
     for each in [pid, *descendants(pid)]:
-        result[name_of(each)] = result.get(name_of(each), 0) + memory(each)
+        result[name_of(each)] = result.get(name_of(each), 0) + memory(each, kind)
     return result
 
 
@@ -47,7 +47,7 @@ def name_of(pid: int) -> str:
 
 @dataclass
 class Peak:
-    """The largest sum of the processes' resident memory, and the memory of each at that time."""
+    """The largest sum of the processes' memory, and the memory of each at that time."""
 
     total: int = 0
     parts: dict[str, int] = field(default_factory=dict)
@@ -58,18 +58,19 @@ class Peak:
 
 
 @contextmanager
-def watched(pid: int) -> Iterator[Peak]:
-    """Measure the memory of a process and its descendants every INTERVAL_S seconds."""
-    peak, ended = Peak(), threading.Event()
+def watched(pid: int, kinds: tuple[str, ...]) -> Iterator[dict[str, Peak]]:
+    """Measure each kind of memory of a process and its descendants every INTERVAL_S seconds."""
+    peaks, ended = {kind: Peak() for kind in kinds}, threading.Event()
 
     def watch() -> None:
         while not ended.wait(INTERVAL_S):
-            peak.update(memory_of_all(pid))
+            for kind, peak in peaks.items():
+                peak.update(memory_of_all(pid, kind))
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
-        yield peak
+        yield peaks
     finally:
         ended.set()
         thread.join()

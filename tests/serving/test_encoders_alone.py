@@ -1,6 +1,7 @@
 """A server of encoders alone: recorded embeddings, and a batch that survives `kill -9`."""
 
 import base64
+import io
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import av
 import httpx
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from safetensors.numpy import load_file
 from model_ext.convert.encoders_alone import EncoderSource, write_encoders
 from server.conditioning.mix import normalize
 from tests.serving.launch import FIXTURES, Server, descendants, serve_encoders
+from tests.serving.media import MEDIA
 from tests.serving.test_modalities import ARRAYS, FILES, SHORT_TEXTS
 from tests.serving.test_modalities import part as part_of
 
@@ -92,8 +95,36 @@ def test_recorded_embeddings_and_a_batch_after_kill_9(folder: Path) -> None:
 
 
 def part(name: str, kind: str) -> dict[str, object]:
-    data = base64.b64encode((FIXTURES / "media" / name).read_bytes()).decode()
-    return {"type": f"{kind}_url", f"{kind}_url": {"url": f"data:;base64,{data}"}}
+    return part_with((MEDIA / name).read_bytes(), kind)
+
+
+def part_with(data: bytes, kind: str) -> dict[str, object]:
+    url = f"data:;base64,{base64.b64encode(data).decode()}"
+    return {"type": f"{kind}_url", f"{kind}_url": {"url": url}}
+
+
+def video_with_sound(video: str, sound: str) -> bytes:
+    """A QuickTime file with the pictures of one file and the sound of the other, both without
+    loss.
+    """
+    file = io.BytesIO()
+    with (
+        av.open(MEDIA / video) as pictures,
+        av.open(MEDIA / sound) as sounds,
+        av.open(file, "w", format="mov") as output,
+    ):
+        source = sounds.streams.audio[0]
+        track = output.add_stream_from_template(pictures.streams.video[0])
+        samples = output.add_stream("pcm_s16le", rate=source.rate)
+        samples.layout = source.layout
+        for packet in pictures.demux(video=0):
+            if packet.dts is not None:  # the last packet is empty
+                packet.stream = track
+                output.mux(packet)
+        for frame in sounds.decode(source):
+            output.mux(samples.encode(frame))
+        output.mux(samples.encode(None))
+    return file.getvalue()
 
 
 def check_embeddings(server: Server) -> None:
@@ -107,10 +138,11 @@ def check_embeddings(server: Server) -> None:
 
 
 def check_ib_score(server: Server) -> None:
-    """Compare the score of a video and a sound with its definition: the cosine of the embeddings,
+    """Compare the score of a video and its sound with its definition: the cosine of the embeddings,
     or the mean of the cosines of windows that start at the same time.
     """
-    video, sound = part("video_a.mp4", "video"), part("audio_a.wav", "audio")
+    file = video_with_sound("video_a.mp4", "audio_a.wav")
+    video, sound = part_with(file, "video"), part_with(file, "video") | {"modality": "audio"}
     request = {"data_1": video, "data_2": sound}
     expected = GOLDEN["video_a.mp4/post"][0], GOLDEN["audio_a.wav/post"][0]
     score = server.post("/v1/score", request).json()["data"][0]["score"]

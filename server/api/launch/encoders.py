@@ -22,6 +22,7 @@ from server.encoding.client import EncodingClient
 from server.encoding.messages import SOCKET
 from server.metrics import RESTARTS, STALLED
 from server.process.control import Address, Parent, alive, serving
+from server.process.heap import freeze_objects
 from server.process.resident import resident_bytes
 from server.settings import Settings
 
@@ -83,6 +84,7 @@ async def serve(parent: Parent, args: Namespace, address: Address, listener: soc
         open_weaviate(application.app, settings),
     ):
         RESTARTS.set(parent.restarts)
+        freeze_objects()
         logger.info("bindserve serves %s on %s", settings.name, address.url)
         logger.info("resident memory of the API process: %d MiB", resident_bytes() >> 20)
         server = Server(uvicorn.Config(application.app, **options(args, settings)), engine)

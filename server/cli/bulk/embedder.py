@@ -15,6 +15,7 @@ from model_ext.imagebind.preprocess.sniff import sniff
 from server.cli.bulk.place import BulkItem
 from server.cli.bulk.rows import Rows
 from server.encoding.components import EncodingComponents
+from server.encoding.decode.pool import DecodeTimeout
 from server.encoding.in_order import in_order
 from server.encoding.windows import Cutter, Window, video_frames
 from server.errors import BadRequest, RequestError, Unavailable
@@ -133,7 +134,10 @@ class BulkEmbedder:
             await asyncio.sleep(AGAIN_S)
 
     async def _try_unit(self, modality: str, content: Blob) -> Vector:
-        sample = await self._parts.decoder.decode(modality, content, self._options)
+        try:
+            sample = await self._parts.decoder.decode(modality, content, self._options)
+        except DecodeTimeout:  # try once more, because this command may have been stopped (Ctrl-Z)
+            sample = await self._parts.decoder.decode(modality, content, self._options)
         check_encoder(sample.modality, self._parts.modalities)
         encoder = ENCODER_OF[sample.modality]
         return Embedded(encoder, await self._parts.batcher.encode(encoder, sample.tensor)).unit

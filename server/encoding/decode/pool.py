@@ -63,6 +63,12 @@ class MediaError(BadRequest):
     default_code = "invalid_media"
 
 
+class DecodeTimeout(MediaError):
+    """Raised when decoding exceeds the limit of elapsed time. The file may be good: the server's
+    processes may have been stopped and continued, for example with Ctrl-Z and `fg`.
+    """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodeSettings:
     workers: int  # Number of decoding processes.
@@ -126,6 +132,7 @@ class DecodePool:
         longer than most jobs, and the time limit ends long jobs.
 
         Raises MediaError: when the file is bad.
+        Raises DecodeTimeout: when decoding takes too long without using much CPU time.
         Raises Unavailable: when the queue is full, or no process becomes free in time.
         """
         if not self._waiting.take(client):
@@ -158,13 +165,17 @@ class DecodePool:
             raise
         except TimeoutError:
             await worker.kill()
-            raise self._too_slow() from None
+            seconds = self._settings.timeout_s * MAX_TIME_PER_CPU_TIME
+            raise DecodeTimeout(f"decoding took more than {seconds:g} seconds") from None
         except WorkerLost as error:
             ended_by = await worker.ended_by()
             await worker.kill()
             logger.warning("a decoding process failed on a file (%s): %s", job.modality, error)
             if ended_by == signal.SIGXCPU:
-                raise self._too_slow() from None
+                seconds = self._settings.timeout_s
+                raise MediaError(
+                    f"decoding took more than {seconds:g} seconds of CPU time"
+                ) from None
             # The file is not the cause: an operator sends SIGKILL, or the kernel if memory is
             # short.
             if ended_by == signal.SIGKILL:
@@ -172,10 +183,6 @@ class DecodePool:
             raise MediaError("the file cannot be decoded") from None
         self._idle.put_nowait(worker)
         return sample
-
-    def _too_slow(self) -> MediaError:
-        seconds = self._settings.timeout_s
-        return MediaError(f"decoding took more than {seconds:g} seconds of CPU time")
 
     def _start(self, work: Coroutine[Any, Any, Result]) -> "asyncio.Task[Result]":
         task = asyncio.ensure_future(work)

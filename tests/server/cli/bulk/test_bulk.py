@@ -23,6 +23,7 @@ from server.cli.bulk import run as bulk
 from server.cli.bulk.inputs import count_and_fingerprint, is_bulk, items
 from server.cli.bulk.output import check_output, write_output
 from server.cli.bulk.place import BulkItem, Place
+from server.encoding.decode.pool import DecodeTimeout
 from server.encoding.windows import Window
 from server.errors import BadRequest
 from server.media.blob import DiskBlob
@@ -307,3 +308,34 @@ async def test_long_sounds_are_not_read_and_few_are_cut_at_a_time(tmp_path: Path
     assert most == 2
     # two sounds at a time: a peak above 2 means that one sound had several windows in work
     assert peak > 2
+
+
+async def test_a_file_whose_decoding_timed_out_once_is_decoded_again(tmp_path: Path) -> None:
+    """Regression: while the command was stopped (Ctrl-Z), the limit of elapsed time passed, and
+    the files that were being decoded were skipped.
+    """
+    request = bulk.BulkRequest(Settings(model=tmp_path), (), tmp_path / "x.npy", "image")
+    timeouts = [1]
+
+    async def decode(*_: Any) -> Any:
+        if timeouts[0]:
+            timeouts[0] -= 1
+            raise DecodeTimeout("decoding took more than 120 seconds")
+        return SimpleNamespace(modality="image", tensor=None)
+
+    async def encode(*_: Any) -> Any:
+        return np.append(VECTORS[0], 1)
+
+    parts = SimpleNamespace(
+        modalities=("vision",),
+        decoder=SimpleNamespace(decode=decode),
+        batcher=SimpleNamespace(encode=encode),
+    )
+    embedder = bulk.BulkEmbedder(request, parts)  # type: ignore[arg-type]
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"picture")
+    item = BulkItem(Place(path), Caption())
+    ((vector, _),) = await embedder.embed(item)
+    np.testing.assert_array_equal(vector, VECTORS[0])
+    timeouts[0] = 2  # a file that times out again is skipped
+    assert await embedder.embed(item) == "decoding took more than 120 seconds"
