@@ -5,7 +5,7 @@
 MODEL: a folder of encoders alone. The windows have 2 s and start every second. The memory before is
 that of a server that has embedded one minute of another sound. Prints the growth of the resident
 memory (Rss), which counts a page again for each process that shares it, and of the proportional
-memory (Pss), which counts each page once. Fails if Pss grows by 50 MB or more, or if a window
+memory (Pss), which counts each page once. Fails if Rss grows by 50 MB or more, or if a window
 differs from the embedding of a file that was cut at its place.
 """
 
@@ -59,7 +59,7 @@ def main() -> None:
             print(f"{kind} after the response {change(after[kind], before[kind])}", flush=True)
         check_windows(server, recording, items)
         assert len(items) == math.ceil(options.seconds / WINDOWS["stride"])
-    sys.exit(peaks["Pss"].total - sum(before["Pss"].values()) >= MAX_GROWTH)
+    sys.exit(peaks["Rss"].total - sum(before["Rss"].values()) >= MAX_GROWTH)
 
 
 def change(after: dict[str, int], before: dict[str, int]) -> str:
