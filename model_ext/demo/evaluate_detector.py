@@ -51,8 +51,10 @@ Names = list[list[str]]  # the name of each box of each scene
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("detector", "data", "encoders", "out"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--detector", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--encoders", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--scenes", type=int, default=500)
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -81,7 +81,9 @@ def clear(boxes: list[list[float]]) -> NDArray[np.float64]:
 async def attack(url: str, model: str, total: int, seed: int) -> tuple[Report, Counter[str]]:
     dice, report, results = random.Random(seed), Report(), Counter[str]()
     good = [(path, body | {"model": model}) for path, body in good_requests()]
-    async with httpx.AsyncClient(base_url=url, timeout=600) as client:
+    # Each request opens a new connection, so that a keep-alive timeout cannot cause an error.
+    limits = httpx.Limits(max_keepalive_connections=0)
+    async with httpx.AsyncClient(base_url=url, timeout=600, limits=limits) as client:
         alone = [await boxes_of(client, *each) for each in good]
         print(f"boxes of the good requests alone: {[count(each) for each in alone]}", flush=True)
         numbers = iter(range(total))
