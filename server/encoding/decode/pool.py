@@ -147,7 +147,9 @@ class DecodePool:
         finally:
             self._waiting.give_back(client)
         job = DecodeJob(modality, asdict(options), view)
-        return await asyncio.shield(self._start(self._run(worker, job, content)))
+        decoding = self._start(self._run(worker, job, content))
+        decoding.add_done_callback(retrieve_exception)
+        return await asyncio.shield(decoding)
 
     async def _next_idle(self) -> "Worker":
         while (worker := await self._idle.get()) not in self._workers:
@@ -334,6 +336,14 @@ def worker_environment() -> dict[str, str]:
         if absolute:
             kept[name] = os.pathsep.join(absolute)
     return {**kept, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+def retrieve_exception(task: "asyncio.Task[Sample]") -> None:
+    """Retrieve the exception of a task whose caller may have been cancelled, so that asyncio does
+    not log it.
+    """
+    if not task.cancelled():
+        task.exception()
 
 
 def read_answer(answer: Frame, modality: str) -> Sample:

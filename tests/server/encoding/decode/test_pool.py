@@ -3,6 +3,7 @@ decoder.
 """
 
 import asyncio
+import gc
 import io
 import os
 import signal
@@ -289,6 +290,19 @@ async def test_a_caller_that_leaves_frees_the_worker_when_it_is_done() -> None:
         await until(lambda: pool.alive == 0)
         await until(lambda: pool.alive == 1)
         assert await pid(pool)
+
+
+async def test_a_bad_file_whose_caller_left_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async with running() as pool:
+        leaving = asyncio.ensure_future(pool.decode("audio", MemoryBlob(b"RIFF")))
+        while not pool._idle.empty():
+            await asyncio.sleep(0)
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        await until(lambda: not pool._idle.empty())
+        gc.collect()  # asyncio logs the exception of a task when it is deleted
+    assert "never retrieved" not in caplog.text
 
 
 async def test_the_log_holds_what_a_process_printed_before_it_ended(
