@@ -74,7 +74,10 @@ async def test_a_form_as_httpx_writes_it(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+# no deadline: the time of a busy machine says nothing about the parser
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None
+)
 @given(st.data())
 def test_how_it_is_cut_does_not_matter(tmp_path: Path, data: st.DataObject) -> None:
     whole = part("a", b"1\r\n--", "x.bin") + part("f", b"field") + part("b", b"", "y") + END
