@@ -36,7 +36,7 @@ MAX_OVERLAP = 0.55
 # smaller anyway.
 MAX_SIDE = 1024
 UNCALIBRATED = Calibration(slope=20, weight=1, offset=-10)
-SMALLEST = 1e-6  # A smaller objectness counts as this one.
+SMALLEST = 1e-6  # Smaller values of objectness are raised to this one before the logarithm.
 
 
 class BindDetector(nn.Module):

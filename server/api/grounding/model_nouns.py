@@ -40,9 +40,9 @@ SCHEMA = {
     "required": ["nouns"],
     "additionalProperties": False,
 }
-# The engine's grammar: a part of the lists that are valid under SCHEMA. A grammar of the whole
-# schema would allow spaces without end between the names, and the model would then write spaces
-# until its context is full.
+# The engine follows this regular expression, which matches only lists that are valid under SCHEMA.
+# The schema itself allows any number of spaces between names, and some models then write spaces
+# until their context is full.
 NAME = rf'"[^"\\\x00-\x1f]{{1,{MAX_LENGTH}}}"'
 LIST = rf'\{{"nouns":\[({NAME}(,{NAME}){{0,{MAX_NOUNS - 1}}})?\]\}}'
 

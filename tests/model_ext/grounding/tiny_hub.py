@@ -1,6 +1,7 @@
 """Folders of tiny detectors of transformers with random weights."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -49,12 +50,24 @@ def write_owlv2(folder: Path) -> None:
     tokenizer().save_pretrained(folder)
 
 
+def tiny_swin() -> Any:
+    from transformers import SwinConfig
+
+    return SwinConfig(
+        image_size=64,
+        embed_dim=8,
+        depths=[1, 1, 1, 1],
+        num_heads=[1, 1, 1, 1],
+        window_size=2,
+        out_features=["stage2", "stage3", "stage4"],
+    )
+
+
 def write_grounding_dino(folder: Path) -> None:
     from transformers import (
         BertConfig,
         GroundingDinoConfig,
         GroundingDinoForObjectDetection,
-        SwinConfig,
     )
     from transformers.models.grounding_dino.image_processing_pil_grounding_dino import (
         GroundingDinoImageProcessorPil,
@@ -62,14 +75,7 @@ def write_grounding_dino(folder: Path) -> None:
 
     torch.manual_seed(0)
     config = GroundingDinoConfig(
-        backbone_config=SwinConfig(
-            image_size=64,
-            embed_dim=8,
-            depths=[1, 1, 1, 1],
-            num_heads=[1, 1, 1, 1],
-            window_size=2,
-            out_features=["stage2", "stage3", "stage4"],
-        ),
+        backbone_config=tiny_swin(),
         text_config=BertConfig(
             vocab_size=1100,
             hidden_size=16,
@@ -98,20 +104,12 @@ def write_omdet(folder: Path) -> None:
         CLIPTextConfig,
         OmDetTurboConfig,
         OmDetTurboForObjectDetection,
-        SwinConfig,
     )
     from transformers.models.detr.image_processing_pil_detr import DetrImageProcessorPil
 
     torch.manual_seed(0)
     config = OmDetTurboConfig(
-        backbone_config=SwinConfig(
-            image_size=64,
-            embed_dim=8,
-            depths=[1, 1, 1, 1],
-            num_heads=[1, 1, 1, 1],
-            window_size=2,
-            out_features=["stage2", "stage3", "stage4"],
-        ),
+        backbone_config=tiny_swin(),
         text_config=CLIPTextConfig(
             vocab_size=1100,
             hidden_size=16,
